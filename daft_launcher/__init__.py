@@ -1,0 +1,1 @@
+"""Put Ray + Daft clusters on AWS with Terraform, and try them on your own machine first."""

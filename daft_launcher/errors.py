@@ -1,0 +1,56 @@
+"""The exceptions that end a command, each with what went wrong and what to do next."""
+
+from __future__ import annotations
+
+
+class DaftLauncherError(Exception):
+    """Say what went wrong and where; `hint` says what to do next. Ends the program with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(DaftLauncherError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class ConfigError(DaftLauncherError):
+    """A `.daft.toml` is missing, unreadable or wrong."""
+
+    exit_code = 2
+
+
+class TerraformError(DaftLauncherError):
+    """Terraform is missing, too old, or has failed."""
+
+
+class StateError(DaftLauncherError):
+    """The state directory cannot be used: unwritable, locked, or holding somebody else's files."""
+
+
+class ProviderError(DaftLauncherError):
+    """A provider's machines did not do what was asked of them."""
+
+
+class AWSError(ProviderError):
+    """AWS refused a call or could not be reached."""
+
+
+class TunnelError(DaftLauncherError):
+    """The way over SSH to a head node could not be opened or trusted."""
+
+
+class JobError(DaftLauncherError):
+    """A job could not be packaged, submitted or followed."""
+
+
+class Interrupted(DaftLauncherError):
+    """The user pressed Ctrl-C; what still exists is in the message."""
+
+    exit_code = 130

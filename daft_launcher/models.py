@@ -1,0 +1,187 @@
+"""What passes between the rooms: frozen values, and the ports that providers and tools implement.
+
+Imports nothing of ours, so that every other module may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Literal, Protocol
+
+ProviderName = Literal["aws", "local"]
+Role = Literal["head", "worker"]
+
+
+class InstanceState(Enum):
+    """EC2's instance states, in the order in which `daft list` shows them."""
+
+    RUNNING = "Running"
+    PENDING = "Pending"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    SHUTTING_DOWN = "Shutting-down"
+    TERMINATED = "Terminated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """One node of a cluster: an EC2 instance, or a Ray node that runs as processes of this machine."""
+
+    cluster: str
+    role: Role
+    instance_id: str
+    state: InstanceState
+    provider: ProviderName
+    region: str
+    address: str | None = None
+    private_address: str | None = None
+    instance_type: str | None = None
+    zone: str | None = None
+    launched_at: datetime | None = None
+    status: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A cluster as its Terraform outputs describe it; `directory` is its Terraform root."""
+
+    name: str
+    provider: ProviderName
+    region: str
+    directory: Path
+    head_id: str
+    head_address: str | None
+    number_of_workers: int
+    ssh_user: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStatus:
+    """What the head last said of its bootstrap. `step` is one of booting, installing, setup, ready, failed.
+
+    The first one of a watch may have the step `silent`: the head exists and has said nothing yet.
+    """
+
+    step: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayApi:
+    """An HTTP address at which Ray's dashboard and job API answer, and the token that they ask for."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+
+class Provider(Protocol):
+    """What differs from cloud to cloud. Every method raises ProviderError when the provider fails it."""
+
+    name: ProviderName
+
+    def check_access(self) -> None:
+        """Raise unless this machine may act for the user, before anything is changed."""
+
+    def operator_variables(self, directory: Path) -> Mapping[str, object]:
+        """Return the Terraform variables that belong to this machine and not into committed HCL."""
+
+    def list_instances(self, cluster: str | None = None) -> list[Instance]:
+        """Return the nodes of one cluster, or of all clusters."""
+
+    def dead_resources(self, directory: Path) -> list[str]:
+        """Return the Terraform addresses whose node has died without Terraform noticing."""
+
+    def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
+        """Yield each new status of the head until it is ready.
+
+        Raises ProviderError when it fails, is gone, or stays over `step_timeout` seconds in one step.
+        """
+
+    def leftovers(self, cluster: str) -> list[str]:
+        """Return what is left of a cluster, each as a name that the user can look up."""
+
+    def open_ray_api(
+        self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
+    ) -> AbstractContextManager[RayApi]:
+        """Keep the head's job API and dashboard reachable from this machine while the context is open.
+
+        With `local_port` it is reachable at exactly that port of 127.0.0.1; raises TunnelError when it is busy.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """One of Terraform's own errors or warnings, whole."""
+
+    severity: str
+    summary: str
+    detail: str = ""
+    address: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerraformEvent:
+    """One line of Terraform's JSON event stream. `kind` is Terraform's own `type`."""
+
+    kind: str
+    message: str
+    address: str | None = None
+    resource_type: str | None = None
+    action: str | None = None
+    elapsed_seconds: float | None = None
+    diagnostic: Diagnostic | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceChange:
+    """A planned change of one resource; `action` is create, update, replace or delete."""
+
+    address: str
+    resource_type: str
+    action: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What Terraform would do, from its JSON event stream."""
+
+    changes: tuple[ResourceChange, ...] = ()
+    outputs_change: bool = False
+    drift: tuple[ResourceChange, ...] = ()
+
+    def count(self, action: str) -> int:
+        """Return how many resources would see this action."""
+        return sum(change.action == action for change in self.changes)
+
+    @property
+    def empty(self) -> bool:
+        """Whether an apply would change nothing at all."""
+        return not self.changes and not self.outputs_change
+
+
+class JobApi(Protocol):
+    """Ray's job API as the use cases need it."""
+
+    def submit(self, *, entrypoint: str, package: Path, env: Mapping[str, str], job_id: str | None) -> str:
+        """Upload the package unless Ray has it, start the job and return its submission id."""
+
+
+class Clock(Protocol):
+    """Time as the use cases need it, so that tests do not wait."""
+
+    def now(self) -> float:
+        """Return seconds since an arbitrary point; never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+Words = Sequence[str]

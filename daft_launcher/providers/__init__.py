@@ -1,0 +1,1 @@
+"""What differs from cloud to cloud: one module a provider."""
