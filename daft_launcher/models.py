@@ -5,7 +5,7 @@ Imports nothing of ours, so that every other module may import it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,6 +138,7 @@ class TerraformEvent:
     action: str | None = None
     elapsed_seconds: float | None = None
     diagnostic: Diagnostic | None = None
+    changed_outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +168,6 @@ class Plan:
         return not self.changes and not self.outputs_change
 
 
-class JobApi(Protocol):
-    """Ray's job API as the use cases need it."""
-
-    def submit(self, *, entrypoint: str, package: Path, env: Mapping[str, str], job_id: str | None) -> str:
-        """Upload the package unless Ray has it, start the job and return its submission id."""
-
-
 class Clock(Protocol):
     """Time as the use cases need it, so that tests do not wait."""
 
@@ -182,6 +176,3 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
-
-
-Words = Sequence[str]

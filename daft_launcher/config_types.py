@@ -1,0 +1,116 @@
+"""The shapes that single values of `.daft.toml` must have; each says in words what it wants."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+PLACEHOLDER = "CHANGE-ME"
+
+# A role is called daft-<name>-<region>-<role> and IAM gives it 64 characters; Terraform, EC2 and launch
+# templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
+NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
+
+_TAG_PUNCTUATION = set(" _.:/=+-@")
+
+
+def _shape(pattern: str, meaning: str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"must be {meaning}, not {value!r}")
+        return value
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern})]
+
+
+def _text(*, allowed_controls: str = "", longest: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        for character in value:
+            if unicodedata.category(character) == "Cc" and character not in allowed_controls:
+                raise ValueError(f"must not contain the control character {character!r}")
+        if not value.strip():
+            raise ValueError("must not be empty")
+        if len(value) > longest:
+            raise ValueError(f"must have at most {longest} characters, not {len(value)}")
+        return value
+
+    return check
+
+
+def _name(value: str) -> str:
+    if value == PLACEHOLDER:
+        raise ValueError(f"is still the placeholder {PLACEHOLDER!r}: give your cluster a name, like 'demo'")
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError(
+            "must be 1 to 30 lower-case letters, digits, `-` or `_`, start with a letter "
+            f"and end with a letter or a digit, not {value!r}"
+        )
+    return value
+
+
+def _cidr(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"must be a network like '203.0.113.7/32': {error}") from None
+
+
+def _version_from(floor: tuple[int, ...], example: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+){1,2}((a|b|rc|\.post|\.dev)\d+)?", value):
+            raise ValueError(f"must be a version like '{example}', not {value!r}")
+        numbers = tuple(int(part) for part in re.findall(r"\d+", value)[:2])
+        if numbers < floor:
+            raise ValueError(f"must be at least {'.'.join(map(str, floor))}, not {value!r}")
+        return value
+
+    return check
+
+
+def _tag_key(value: str) -> str:
+    if value.lower().startswith(("aws:", "daft:")) or value == "Name":
+        raise ValueError("tag keys `Name`, `aws:…` and `daft:…` are taken")
+    if not 1 <= len(value) <= 128:
+        raise ValueError("tag keys must have 1 to 128 characters")
+    return _tag_text(value)
+
+
+def _tag_value(value: str) -> str:
+    if len(value) > 256:
+        raise ValueError("tag values must have at most 256 characters")
+    return _tag_text(value)
+
+
+def _tag_text(value: str) -> str:
+    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions; IAM enforces it.
+    for character in value:
+        if not (character.isalnum() or character in _TAG_PUNCTUATION):
+            raise ValueError(f"tags may hold letters, digits, spaces and _ . : / = + - @, not {character!r}")
+    return value
+
+
+ClusterName = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+Region = _shape(r"^[a-z]{2}(-[a-z]+)+-\d{1,2}$", "a region like 'us-west-2'")
+SshUser = _shape(r"^[a-z_][a-z0-9_-]{0,31}$", "a Linux account name like 'ec2-user'")
+InstanceType = _shape(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "an EC2 instance type like 'm7g.medium'")
+ImageId = _shape(r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", "an image id like 'ami-01c3c55948a949a52'")
+VpcId = _shape(r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$", "a VPC id like 'vpc-0123456789abcdef0'")
+SubnetId = _shape(r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$", "a subnet id like 'subnet-0123456789abcdef0'")
+InstanceProfile = _shape(r"^[\w+=,.@-]{1,128}$", "the name of an IAM instance profile")
+PolicyArn = _shape(r"^arn:aws[a-z-]*:iam::(aws|\d{12}):policy/[\w+=,.@/-]+$", "the ARN of an IAM policy")
+Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket")
+Cidr = Annotated[str, AfterValidator(_cidr)]
+PythonVersion = Annotated[str, AfterValidator(_version_from((3, 10), "3.12"))]
+RayVersion = Annotated[str, AfterValidator(_version_from((2, 54), "2.60.0"))]
+DaftVersion = Annotated[str, AfterValidator(_version_from((0, 5), "0.7.26"))]
+Line = Annotated[str, AfterValidator(_text(longest=1024))]
+Command = Annotated[str, AfterValidator(_text(allowed_controls="\n\t", longest=65536))]
+TagKey = Annotated[str, AfterValidator(_tag_key)]
+TagValue = Annotated[str, AfterValidator(_tag_value)]

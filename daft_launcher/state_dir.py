@@ -1,0 +1,212 @@
+"""The state directory: one Terraform root for each cluster, and what lies in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daft_launcher.errors import StateError
+from daft_launcher.models import Cluster, ProviderName
+from daft_launcher.render import REFERENCE_FILE, RenderedCluster, is_generated
+
+OPERATOR_FILE = "operator.auto.tfvars.json"
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """The folder `.daft` of a project."""
+
+    path: Path
+
+    def root_of(self, name: str, provider: ProviderName) -> Path:
+        """Return where a cluster's Terraform root lies.
+
+        A local cluster has its own: one file may mean a cluster on AWS and its rehearsal here.
+        """
+        return self.path / (f"{name}.local" if provider == "local" else name)
+
+
+@dataclass
+class WrittenFiles:
+    """What `write_rendered` changed, and how to take it back."""
+
+    directory: Path
+    before: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> list[str]:
+        """The paths of the files whose text is new, sorted."""
+        return sorted(self.before)
+
+    def restore(self) -> None:
+        """Put back what was there before."""
+        for name, text in self.before.items():
+            path = self.directory / name
+            if text is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_text(text, encoding="utf-8")
+        for name in sorted(self.before, key=len, reverse=True):
+            _remove_empty_parents(self.directory / name, self.directory.parent)
+
+
+def changed_files(rendered: RenderedCluster, directory: Path) -> list[str]:
+    """Return which files `write_rendered` would write or remove, sorted."""
+    stale = [name for name in _generated_files(directory) if name not in rendered.files]
+    return sorted([name for name, text in rendered.files.items() if _read(directory / name) != text] + stale)
+
+
+def write_rendered(rendered: RenderedCluster, directory: Path) -> WrittenFiles:
+    """Write the generated files that changed, remove generated ones that are no more, and say which.
+
+    Raises StateError, with nothing changed, when a file of somebody else is in the way or the disk refuses.
+    """
+    for name in rendered.files:
+        _refuse_foreign(directory / name)
+    written = WrittenFiles(directory)
+    try:
+        for name in changed_files(rendered, directory):
+            path = directory / name
+            written.before[name] = _read(path)
+            if name in rendered.files:
+                _write(path, rendered.files[name])
+            else:
+                path.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            written.restore()
+        raise StateError(
+            f"{error.filename or directory} cannot be written: {error.strerror}",
+            hint="name another place with `--state-dir` or DAFT_STATE_DIR",
+        ) from None
+    return written
+
+
+def write_operator_variables(directory: Path, variables: Mapping[str, object]) -> bool:
+    """Keep this machine's own Terraform variables out of git, for the user alone; True when they changed.
+
+    Raises StateError when the directory cannot be written.
+    """
+    path = directory / OPERATOR_FILE
+    text = json.dumps(dict(sorted(variables.items())), indent=2) + "\n"
+    if _read(path) == text:
+        return False
+    try:
+        write_private(path, text)
+    except OSError as error:
+        raise StateError(f"{path} cannot be written: {error.strerror}") from None
+    return True
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step with one that only the user may read, from its first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_reference(directory: Path) -> dict[str, Any] | None:
+    """Return the name, provider, region and profile that a root was generated for, None if none was."""
+    try:
+        reference = json.loads((directory / REFERENCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        reference
+        if isinstance(reference, dict) and {"name", "provider", "region"} <= set(reference)
+        else None
+    )
+
+
+def may_hold_resources(directory: Path) -> bool:
+    """Return False only when Terraform's state certainly holds nothing; one that lies elsewhere may."""
+    backend = _read(directory / "backend.tf") or ""
+    if 'backend "local" {\n  }' not in backend:
+        return True
+    text = _read(directory / "terraform.tfstate")
+    if text is None:
+        return (directory / "terraform.tfstate").exists()
+    try:
+        return bool(json.loads(text)["resources"])
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def to_cluster(output: object, directory: Path) -> Cluster:
+    """Return the cluster that a root's `cluster` output describes. Raises StateError when it does not."""
+    try:
+        values: Any = output
+        return Cluster(
+            name=values["name"],
+            provider=values["provider"],
+            region=values["region"],
+            directory=directory,
+            head_id=values["head_id"],
+            head_address=values["head_address"],
+            number_of_workers=values["number_of_workers"],
+            ssh_user=values["ssh_user"],
+        )
+    except (KeyError, TypeError):
+        raise StateError(
+            f"Terraform's state in {directory} does not describe a whole cluster",
+            hint="finish it with `daft up`, or remove what there is with `daft down`",
+        ) from None
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        if path.is_symlink() or (path.exists() and not (path.is_file() and is_generated(path))):
+            raise StateError(
+                f"{path} is in the way: it was not generated here, and is never overwritten",
+                hint="move it away, or name another place with `--state-dir` or DAFT_STATE_DIR",
+            )
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _generated_files(directory: Path) -> Iterator[str]:
+    """Yield the files that an earlier version of ours may have put here."""
+    for pattern in ("*.tf", "modules/*/*"):
+        for path in directory.glob(pattern):
+            if path.is_file() and is_generated(path):
+                yield path.relative_to(directory).as_posix()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _remove_empty_parents(path: Path, stop: Path) -> None:
+    for parent in path.parents:
+        if parent == stop.parent:
+            return
+        try:
+            parent.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,284 @@
+"""Terraform on one root: init, plan, apply, destroy and outputs, driven through python-terraform."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from python_terraform import IsFlagged, IsNotFlagged, Terraform
+
+from daft_launcher import terraform_init
+from daft_launcher.errors import TerraformError
+from daft_launcher.models import Plan, TerraformEvent
+from daft_launcher.terraform_binary import TerraformBinary
+from daft_launcher.terraform_events import describe_diagnostic, parse_event, to_plan
+
+OnEvent = Callable[[TerraformEvent], None]
+
+_POLL_SECONDS = 0.05
+
+
+class TerraformRoot:
+    """One Terraform root and the binary that runs in it.
+
+    Every command writes its events to `logs/` in the root, and is followed from there: Terraform must live on
+    and save its state when this program is killed, which it would not with a pipe that nobody reads.
+    `inherited` are file descriptors that Terraform keeps open, so that it keeps our lock as long as it runs.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        binary: TerraformBinary,
+        *,
+        environ: Mapping[str, str],
+        on_event: OnEvent,
+        inherited: Sequence[int] = (),
+    ) -> None:
+        self.directory = directory
+        self._binary = binary
+        self._environ = terraform_init.terraform_environment(environ)
+        self._on_event = on_event
+        self._inherited = tuple(inherited)
+        self._driver = _Driver(self._start, directory, binary)
+
+    def init(self, *, reconfigure: bool = False) -> None:
+        """Install what the root needs, unless nothing that matters for it has changed since the last time.
+
+        Raises TerraformError with Terraform's own words when a provider or the backend cannot be reached.
+        """
+        wanted = terraform_init.InitStamp(self.directory, self._binary, self._environ)
+        if wanted.is_current():
+            return
+        options: dict[str, Any] = {"json": IsFlagged, "lock_timeout": "60s"}
+        options["reconfigure"] = IsFlagged if reconfigure else IsNotFlagged
+        if plugin_dir := self._environ.get(terraform_init.PLUGIN_DIR):
+            options["plugin_dir"] = plugin_dir
+        with terraform_init.shared_plugin_cache(self.directory, self._environ):
+            self._run("initialise", "init", lambda: self._driver.init(**options))
+        wanted.write()
+
+    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
+        """Return what an apply would change and save it in `out`, readable by the user alone.
+
+        `replace` are the addresses to make anew though their configuration is unchanged.
+        """
+        options: dict[str, Any] = {"json": IsFlagged, "out": str(out), "replace": list(replace), "lock": lock}
+        options["detailed_exitcode"] = IsNotFlagged
+        with _private_files():
+            return to_plan(self._run("plan", "plan", lambda: self._driver.plan(**options)))
+
+    def show(self, plan_file: Path) -> str:
+        """Return a saved plan as Terraform's own text."""
+        return self._capture("show the plan", "show", str(plan_file), no_color=IsFlagged)
+
+    def apply(self, plan_file: Path) -> None:
+        """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""
+        with _private_files():
+            self._run(
+                "apply the plan",
+                "apply",
+                lambda: self._driver.apply(str(plan_file), skip_plan=True, json=IsFlagged),
+            )
+
+    def start_destroy(self) -> RunningTerraform:
+        """Start removing everything in the state; it goes on by itself if this program ends."""
+        with _private_files():
+            process = self._driver.destroy(
+                json=IsFlagged, force=IsNotFlagged, auto_approve=True, lock_timeout="60s"
+            )[0]
+        return RunningTerraform("destroy", process, self._log("destroy"), self._on_event)
+
+    def output(self) -> Mapping[str, object]:
+        """Return the root's outputs by name; empty when nothing was applied."""
+        text = self._capture("read the outputs", "output", json=IsFlagged)
+        try:
+            return {name: output["value"] for name, output in json.loads(text).items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise TerraformError(
+                f"Terraform's outputs in {self.directory} cannot be read", hint="run `daft up` again"
+            ) from None
+
+    def _run(self, what: str, verb: str, start: Callable[[], tuple[Any, Any, Any]]) -> list[TerraformEvent]:
+        process = start()[0]
+        running = RunningTerraform(what, process, self._log(verb), self._on_event)
+        return running.wait()
+
+    def _capture(self, what: str, verb: str, *arguments: str, **options: Any) -> str:  # noqa: ANN401 - its flags
+        command = self._driver.generate_cmd_string(verb, *arguments, **options)
+        done = subprocess.run(
+            command, cwd=self.directory, env=self._environ, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            words = (done.stderr or done.stdout).strip()
+            raise TerraformError(f"Terraform could not {what} in {self.directory}:\n  {words}")
+        return done.stdout
+
+    def _log(self, verb: str) -> Path:
+        return self.directory / "logs" / f"{verb}.jsonl"
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        verb = command[1]
+        log = self._log(verb)
+        try:
+            log.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise TerraformError(f"{log} cannot be written: {error.strerror}") from None
+        with os.fdopen(descriptor, "wb") as file:
+            return self._spawn(command, file)
+
+    def _spawn(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C must reach Terraform once, through us, and not again from the terminal.
+                start_new_session=True,
+                pass_fds=self._inherited,
+            )
+        except OSError as error:
+            raise TerraformError(f"{command[0]} cannot be run: {error.strerror}") from None
+
+
+class RunningTerraform:
+    """A Terraform that runs, followed through its log."""
+
+    def __init__(self, what: str, process: subprocess.Popen[bytes], log: Path, on_event: OnEvent) -> None:
+        self.log = log
+        self._what = what
+        self._process = process
+        self._on_event = on_event
+        self._events: list[TerraformEvent] = []
+        self._words: list[str] = []
+        self._lines = _new_lines(log)
+
+    @property
+    def running(self) -> bool:
+        """Whether Terraform still runs; passes on the events that came since the last look."""
+        running = self._process.poll() is None
+        for line in next(self._lines):
+            self._take(line)
+        return running
+
+    def wait(self) -> list[TerraformEvent]:
+        """Follow Terraform to its end and return its events. Raises TerraformError when it failed.
+
+        The first Ctrl-C is passed on, so that Terraform stops in order and saves its state, and raised again
+        when it has; the second leaves Terraform to itself.
+        """
+        interrupted = False
+        while True:
+            try:
+                if not self.running:
+                    break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_POLL_SECONDS)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                self._process.send_signal(signal.SIGINT)
+                self._on_event(
+                    TerraformEvent(kind="interrupted", message="Waiting for Terraform to stop in order")
+                )
+        if interrupted:
+            raise KeyboardInterrupt
+        self._raise_for_status()
+        return self._events
+
+    def _take(self, line: str) -> None:
+        event = parse_event(line)
+        if event is None:
+            self._words.append(line.rstrip())
+        else:
+            self._events.append(event)
+            self._on_event(event)
+
+    def _raise_for_status(self) -> None:
+        status = self._process.returncode
+        if status == 0:
+            return
+        diagnostics = [event.diagnostic for event in self._events if event.diagnostic]
+        errors = [describe_diagnostic(found) for found in diagnostics if found.severity == "error"]
+        words = errors or [word for word in self._words if word.strip()] or [f"it ended with status {status}"]
+        raise TerraformError(f"Terraform could not {self._what}:\n  " + "\n  ".join(words), hint=_hint(words))
+
+
+class _Driver(Terraform):
+    """python-terraform's commands, started our way and with the state file left unread."""
+
+    def __init__(
+        self,
+        start: Callable[[Sequence[str]], subprocess.Popen[bytes]],
+        directory: Path,
+        binary: TerraformBinary,
+    ) -> None:
+        super().__init__(working_dir=str(directory), terraform_bin_path=str(binary.path))
+        self._start_command = start
+
+    def cmd(self, cmd: str, *args: str, **kwargs: Any) -> tuple[subprocess.Popen[bytes], None, None]:  # noqa: ANN401
+        return self._start_command(self.generate_cmd_string(cmd, *args, **kwargs)), None, None
+
+    def read_state_file(self, file_path: str | None = None) -> None:
+        """Leave the state file unread: a damaged one would end the constructor, and nothing here needs it."""
+
+
+_HINTS = (
+    (
+        re.compile(r"state lock|Lock Info", re.IGNORECASE),
+        "somebody else is changing this cluster; try again when they are done",
+    ),
+    (
+        re.compile(r"Failed to (query available provider packages|install provider)", re.IGNORECASE),
+        "let DAFT_TERRAFORM_PLUGIN_DIR name a folder that holds the provider, set HTTPS_PROXY, or try again",
+    ),
+    (
+        re.compile(r"no space left on device", re.IGNORECASE),
+        "make room on the disk and run the command again",
+    ),
+    (
+        re.compile(r"ExpiredToken|RequestExpired|No valid credential sources|InvalidClientTokenId"),
+        "log in again, for example with `aws sso login`, and run the command again",
+    ),
+    (
+        re.compile(r"InsufficientInstanceCapacity|VcpuLimitExceeded"),
+        "choose another `instance_type` or `region`, or ask AWS for a higher quota",
+    ),
+    (re.compile(r"UnauthorizedOperation|AccessDenied"), "ask for the permission that the message names"),
+)
+
+
+def _hint(words: Sequence[str]) -> str | None:
+    text = "\n".join(words)
+    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+
+
+def _new_lines(log: Path) -> Iterator[list[str]]:
+    """Yield, at each step, the whole lines that came since the last one."""
+    rest = ""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            *lines, rest = (rest + file.read()).split("\n")
+            yield lines
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Let what Terraform creates, state and plans, be readable by the user alone: both may hold secrets."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -1,0 +1,80 @@
+"""Terraform's machine-readable output, line by line, as our own types.
+
+The format: https://developer.hashicorp.com/terraform/internals/machine-readable-ui
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from daft_launcher.models import Diagnostic, Plan, ResourceChange, TerraformEvent
+
+_NOT_CHANGES = ("noop", "read", "move")
+_ACTIONS = {"remove": "delete"}
+
+
+def parse_event(line: str) -> TerraformEvent | None:
+    """Return the event of one line, None for what is not one: Terraform prints some warnings as plain text."""
+    try:
+        document: Any = json.loads(line)
+        kind, message = document["type"], document["@message"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    hook = document.get("hook") or document.get("change") or {}
+    resource = hook.get("resource") or {}
+    action = hook.get("action")
+    return TerraformEvent(
+        kind=kind,
+        message=hook["output"] if kind == "provision_progress" and "output" in hook else message,
+        address=resource.get("addr") or None,
+        resource_type=resource.get("resource_type") or None,
+        action=_ACTIONS.get(action, action),
+        elapsed_seconds=hook.get("elapsed_seconds"),
+        diagnostic=_diagnostic(document["diagnostic"]) if "diagnostic" in document else None,
+        changed_outputs=_changed_outputs(document.get("outputs") or {}),
+    )
+
+
+def to_plan(events: Iterable[TerraformEvent]) -> Plan:
+    """Return the plan that a stream of events describes."""
+    events = list(events)
+    return Plan(
+        changes=_changes(events, "planned_change"),
+        drift=_changes(events, "resource_drift"),
+        outputs_change=any(event.changed_outputs for event in events),
+    )
+
+
+def describe_diagnostic(diagnostic: Diagnostic) -> str:
+    """Return a diagnostic whole: summary, detail, the resource and the place it is about."""
+    place = f"{diagnostic.file}:{diagnostic.line}" if diagnostic.file else None
+    about = ", ".join(part for part in (diagnostic.address, place) if part)
+    lines = [diagnostic.summary + (f" ({about})" if about else "")]
+    lines += [line for line in diagnostic.detail.splitlines() if line.strip()]
+    return "\n  ".join(lines)
+
+
+def _changes(events: Iterable[TerraformEvent], kind: str) -> tuple[ResourceChange, ...]:
+    return tuple(
+        ResourceChange(address=event.address, resource_type=event.resource_type or "", action=event.action)
+        for event in events
+        if event.kind == kind and event.address and event.action and event.action not in _NOT_CHANGES
+    )
+
+
+def _changed_outputs(outputs: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name, output in outputs.items() if output.get("action", "noop") != "noop")
+
+
+def _diagnostic(document: dict[str, Any]) -> Diagnostic:
+    place = document.get("range") or {}
+    return Diagnostic(
+        severity=document.get("severity", "error"),
+        summary=document.get("summary", ""),
+        detail=document.get("detail", ""),
+        address=document.get("address") or None,
+        file=place.get("filename"),
+        line=(place.get("start") or {}).get("line"),
+    )
