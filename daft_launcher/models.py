@@ -103,6 +103,9 @@ class Provider(Protocol):
         Raises ProviderError when it fails, is gone, or stays over `step_timeout` seconds in one step.
         """
 
+    def all_shutting_down(self, cluster: str) -> bool:
+        """Return whether every node of a cluster has been asked to end and none can follow."""
+
     def leftovers(self, cluster: str) -> list[str]:
         """Return what is left of a cluster, each as a name that the user can look up."""
 
@@ -166,6 +169,28 @@ class Plan:
     def empty(self) -> bool:
         """Whether an apply would change nothing at all."""
         return not self.changes and not self.outputs_change
+
+
+class Reporter(Protocol):
+    """How a use case tells the user what is happening; the console implements it."""
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+
+    def warn(self, text: str) -> None:
+        """Say something that may need the user."""
+
+    def event(self, event: TerraformEvent) -> None:
+        """Show one of Terraform's events as it comes."""
+
+    def planned(self, plan: Plan) -> None:
+        """Show what an apply is about to do, one line a kind of resource."""
+
+    def head_status(self, status: HeadStatus, *, seconds: float) -> None:
+        """Show the step that the head is in; `seconds` is how long the one before took."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask; False where nobody can answer."""
 
 
 class Clock(Protocol):

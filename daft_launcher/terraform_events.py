@@ -12,7 +12,6 @@ from typing import Any
 from daft_launcher.models import Diagnostic, Plan, ResourceChange, TerraformEvent
 
 _NOT_CHANGES = ("noop", "read", "move")
-_ACTIONS = {"remove": "delete"}
 
 
 def parse_event(line: str) -> TerraformEvent | None:
@@ -30,7 +29,7 @@ def parse_event(line: str) -> TerraformEvent | None:
         message=hook["output"] if kind == "provision_progress" and "output" in hook else message,
         address=resource.get("addr") or None,
         resource_type=resource.get("resource_type") or None,
-        action=_ACTIONS.get(action, action),
+        action="delete" if action == "remove" else action,
         elapsed_seconds=hook.get("elapsed_seconds"),
         diagnostic=_diagnostic(document["diagnostic"]) if "diagnostic" in document else None,
         changed_outputs=_changed_outputs(document.get("outputs") or {}),

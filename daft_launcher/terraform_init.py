@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -34,12 +33,12 @@ def missing_cli_config(environ: Mapping[str, str]) -> str | None:
 
 
 def terraform_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for Terraform: the user's, without what would mix roots up or break the stream."""
+    """Return the user's environment for Terraform, without what would mix roots up or break the stream."""
     environment = dict(environ)
     # One data directory for all roots would make each use another's providers and backend.
     environment.pop("TF_DATA_DIR", None)
     if missing_cli_config(environ):
-        # Terraform goes on without it after a warning in the middle of its JSON; so do we, and warn ourselves.
+        # Terraform goes on without it after a warning in the midst of its JSON; so do we, and warn ourselves.
         environment.pop(_CLI_CONFIG)
     environment |= {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
     if PLUGIN_DIR not in environ and not _chooses_plugin_cache(environment):
@@ -78,7 +77,7 @@ def shared_plugin_cache(directory: Path, environment: Mapping[str, str]) -> Iter
 
 
 class InitStamp:
-    """Whether a root was initialised for what it is now: backend, provider requirements, modules, Terraform."""
+    """Whether a root was initialised for what it is now: backend, requirements, modules, Terraform."""
 
     def __init__(self, directory: Path, binary: TerraformBinary, environment: Mapping[str, str]) -> None:
         self._directory = directory
