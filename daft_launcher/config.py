@@ -144,6 +144,12 @@ class ClusterReference(BaseModel):
     name: shape.ClusterName
     provider: ProviderName
     region: shape.Region = "us-west-2"
+    ssh_user: shape.SshUser = "ec2-user"
+    profile: str | None = None
+
+    def on(self, provider: ProviderName | None) -> ClusterReference:
+        """Return the cluster of the same name at another provider."""
+        return self.model_copy(update={"provider": provider}) if provider else self
 
 
 class _ReferenceFile(BaseModel):
@@ -160,7 +166,9 @@ def load_config(path: Path) -> ClusterConfig:
 
 def load_reference(path: Path) -> ClusterReference:
     """Return which cluster `path` means, whatever else is wrong in it. Raises ConfigError."""
-    return _validate(_ReferenceFile, path).setup
+    file = _validate(_ReferenceFile, path)
+    profile = file.aws.get("profile") if isinstance(file.aws, dict) else None
+    return file.setup.model_copy(update={"profile": profile if isinstance(profile, str) else None})
 
 
 def config_schema() -> dict[str, Any]:

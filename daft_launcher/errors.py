@@ -42,6 +42,10 @@ class AWSError(ProviderError):
     """AWS refused a call or could not be reached."""
 
 
+class MissingCredentialsError(AWSError):
+    """This machine has no AWS credentials at all."""
+
+
 class TunnelError(DaftLauncherError):
     """The way over SSH to a head node could not be opened or trusted."""
 

@@ -174,6 +174,10 @@ class Plan:
 class Reporter(Protocol):
     """How a use case tells the user what is happening; the console implements it."""
 
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody can answer a question."""
+
     def note(self, text: str) -> None:
         """Say something in passing."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +61,16 @@ def changed_files(rendered: RenderedCluster, directory: Path) -> list[str]:
     """Return which files `write_rendered` would write or remove, sorted."""
     stale = [name for name in _generated_files(directory) if name not in rendered.files]
     return sorted([name for name, text in rendered.files.items() if _read(directory / name) != text] + stale)
+
+
+def diff_rendered(rendered: RenderedCluster, directory: Path) -> str:
+    """Return what `write_rendered` would change as a unified diff, empty when nothing."""
+    lines: list[str] = []
+    for name in changed_files(rendered, directory):
+        before = (_read(directory / name) or "").splitlines(keepends=True)
+        after = rendered.files.get(name, "").splitlines(keepends=True)
+        lines += difflib.unified_diff(before, after, f"{directory}/{name}", f"{name} (would be written)")
+    return "".join(lines)
 
 
 def write_rendered(rendered: RenderedCluster, directory: Path) -> WrittenFiles:
@@ -130,14 +142,23 @@ def read_reference(directory: Path) -> dict[str, Any] | None:
     )
 
 
+def state_file(directory: Path) -> Path | None:
+    """Return where a root keeps Terraform's state, None when that is not on this machine."""
+    backend = _read(directory / "backend.tf") or 'backend "local"'
+    if 'backend "local"' not in backend:
+        return None
+    path = re.search(r'^\s*path\s*=\s*(".*")$', backend, re.MULTILINE)
+    return directory / (json.loads(path[1]) if path else "terraform.tfstate")
+
+
 def may_hold_resources(directory: Path) -> bool:
     """Return False only when Terraform's state certainly holds nothing; one that lies elsewhere may."""
-    backend = _read(directory / "backend.tf") or ""
-    if 'backend "local" {\n  }' not in backend:
+    path = state_file(directory)
+    if path is None:
         return True
-    text = _read(directory / "terraform.tfstate")
-    if text is None:
-        return (directory / "terraform.tfstate").exists()
+    text = _read(path)
+    if not text:
+        return path.exists()
     try:
         return bool(json.loads(text)["resources"])
     except (ValueError, KeyError, TypeError):

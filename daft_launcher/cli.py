@@ -1,0 +1,220 @@
+"""The command line: each command parses, makes one call into a use case, and one into the console."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daft_launcher import cli_jobs
+from daft_launcher.cli_common import (
+    DEFAULT_CONFIG,
+    Boundary,
+    ConfigOption,
+    IdentityOption,
+    ListFormat,
+    ProviderChoice,
+    ProviderOption,
+    StateDirOption,
+    YesOption,
+    console_of,
+    load_cluster,
+    open_workshop,
+)
+from daft_launcher.errors import UsageError
+
+app = typer.Typer(
+    cls=Boundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Put Ray + Daft clusters on AWS with Terraform, and try them on your own machine first.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"daft-launcher {version('daft-launcher')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    ctx: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Show no colour.")] = False,
+) -> None:
+    if sys.argv[0].endswith("daft-launcher") and _is_shadowed():
+        console_of(ctx).warn(
+            "in this environment the command `daft` belongs to the package daft: type `daft-launcher`, or install "
+            "this program as a tool of its own with `uv tool install daft-launcher`"
+        )
+
+
+def _is_shadowed() -> bool:
+    """Whether PyPI's `daft` lies in the same environment; it brings a script of that name, and one of the two wins."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution("daft")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+@app.command("init-config")
+def init_config(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = DEFAULT_CONFIG,
+    *,
+    provider: Annotated[
+        ProviderChoice, typer.Option(help="Where the cluster is to run.")
+    ] = ProviderChoice.aws,
+    name: Annotated[str | None, typer.Option(help="What the cluster is to be called.")] = None,
+) -> None:
+    """Write a commented starter file; never overwrites one."""
+    from daft_launcher.starter import write_starter_config
+
+    write_starter_config(file, provider=provider.value, name=name)
+    todo = "" if name else "; give the cluster a name in it"
+    console_of(ctx).note(f"wrote {file}{todo}. Next: `daft up --plan`, then `daft up`")
+
+
+@app.command("config-schema")
+def config_schema(ctx: typer.Context) -> None:
+    """Print the JSON Schema of the configuration file."""
+    from daft_launcher.config import config_schema
+
+    console_of(ctx).document(config_schema())
+
+
+@app.command()
+def up(
+    ctx: typer.Context,
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would change; touch nothing.")] = False,
+    yes: YesOption = False,
+    identity_file: IdentityOption = None,
+    provider: ProviderOption = None,
+    state_dir: StateDirOption = None,
+    json: Annotated[bool, typer.Option("--json", help="With --plan: print one JSON document.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="With --plan: 0 no changes, 1 error, 2 changes.")
+    ] = False,
+    step_timeout: Annotated[
+        int, typer.Option(min=1, help="How many seconds the head may stay in one step of its bootstrap.")
+    ] = 1200,
+) -> None:
+    """Create the cluster, or make it what the configuration says; returns when the head takes jobs."""
+    if not plan and (json or detailed_exitcode):
+        raise UsageError("`--json` and `--detailed-exitcode` go with `daft up --plan`")
+    workshop, loaded = load_cluster(ctx, config, provider, state_dir)
+    tools = workshop.tools_for(loaded, identity_file=identity_file)
+    from daft_launcher import launcher
+
+    if plan:
+        report = launcher.plan(loaded, tools)
+        console_of(ctx).plan(report, as_json=json)
+        raise typer.Exit(2 if detailed_exitcode and not report.plan.empty else 0)
+    console_of(ctx).up(launcher.up(loaded, tools, yes=yes, step_timeout=step_timeout))
+
+
+@app.command()
+def down(
+    ctx: typer.Context,
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing is left.")] = False,
+    yes: YesOption = False,
+    provider: ProviderOption = None,
+    state_dir: StateDirOption = None,
+    timeout: Annotated[int, typer.Option(min=1, help="How many seconds it may take.")] = 1800,
+) -> None:
+    """Destroy the cluster; returns when every instance has been asked to shut down."""
+    from daft_launcher import teardown
+    from daft_launcher.config import load_reference
+
+    reference = load_reference(config).on(provider.value if provider else None)
+    tools = open_workshop(ctx, config, state_dir).tools_for_removal(reference)
+    teardown.agree_to_end_jobs(reference, tools, yes=yes)
+    console_of(ctx).down(reference.name, teardown.down(reference, tools, wait=wait, deadline=timeout))
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Only this cluster.")] = None,
+    *,
+    region: Annotated[list[str] | None, typer.Option("--region", help="A region to ask; repeatable.")] = None,
+    all_regions: Annotated[bool, typer.Option("--all-regions", help="Ask all regions at once.")] = False,
+    profile: Annotated[str | None, typer.Option(help="The profile of the AWS configuration.")] = None,
+    format_: Annotated[
+        ListFormat | None, typer.Option("--format", help="Default: table on a terminal, text elsewhere.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    provider: ProviderOption = None,
+    state_dir: StateDirOption = None,
+) -> None:
+    """List all clusters, by state."""
+    from daft_launcher.inventory import list_clusters
+
+    listing = list_clusters(
+        open_workshop(ctx, DEFAULT_CONFIG, state_dir).state_dir,
+        cluster=name,
+        regions=region or [],
+        all_regions=all_regions,
+        profile=profile,
+        provider=provider.value if provider else None,
+    )
+    chosen = "json" if json else format_.value if format_ else None
+    console_of(ctx).listing(listing, form=chosen)
+    raise typer.Exit(1 if listing.failures else 0)
+
+
+@app.command()
+def render(
+    ctx: typer.Context,
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to. Default: the state directory.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; 1 and a diff if something would.")
+    ] = False,
+    provider: ProviderOption = None,
+    state_dir: StateDirOption = None,
+) -> None:
+    """Write the cluster's Terraform root and nothing else."""
+    from daft_launcher.render import render_cluster
+    from daft_launcher.state_dir import diff_rendered, write_rendered
+
+    workshop, loaded = load_cluster(ctx, config, provider, state_dir)
+    directory = out or workshop.state_dir.root_of(loaded.setup.name, loaded.setup.provider)
+    rendered = render_cluster(loaded)
+    if check:
+        diff = diff_rendered(rendered, directory)
+        console_of(ctx).data(diff)
+        raise typer.Exit(1 if diff else 0)
+    changed = write_rendered(rendered, directory).changed
+    console_of(ctx).note(f"{directory}: {len(changed)} of {len(rendered.files)} files written")
+
+
+app.command()(cli_jobs.submit)
+app.command()(cli_jobs.dashboard)
+app.command("jobs")(cli_jobs.list_jobs)
+app.command()(cli_jobs.logs)
+app.command("stop-job")(cli_jobs.stop_job)
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")

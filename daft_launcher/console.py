@@ -1,0 +1,290 @@
+"""The only printer: data to stdout, all else to stderr; colour and progress on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, TextIO
+
+from daft_launcher.errors import DaftLauncherError
+from daft_launcher.inventory import Listing, describe_instances
+from daft_launcher.models import HeadStatus, Instance, Plan, RayApi, TerraformEvent
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.status import Status
+
+    from daft_launcher.launcher import PlanReport, UpResult
+    from daft_launcher.ray_jobs import Job
+    from daft_launcher.teardown import DownResult
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_SHOWN_EVENTS = {
+    "apply_start": "",
+    "apply_complete": "green",
+    "apply_errored": "red",
+    "provision_progress": "",
+    "interrupted": "yellow",
+}
+_WIDE = 250
+PLAN_WORDS = {"create": "add", "update": "change", "replace": "replace", "delete": "destroy"}
+_VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "remove"}
+_STEPS = {
+    "silent": "waiting for the head to say something",
+    "booting": "the head is booting",
+    "installing": "the head is installing",
+    "setup": "the head runs the setup commands",
+    "ready": "the head is ready",
+    "failed": "the head has failed",
+}
+
+
+class Console:
+    """Stdout for data and stderr for people; implements the reporter that the use cases speak through."""
+
+    def __init__(self, *, color: bool | None = None) -> None:
+        self._color = color
+        self._err: RichConsole | None = None
+        self._status: Status | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody can answer a question."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def live(self) -> bool:
+        """Whether a person watches."""
+        return sys.stderr.isatty()
+
+    def data(self, text: str) -> None:
+        """Write data to stdout as it is, at once."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def document(self, value: object) -> None:
+        """Write one JSON document to stdout."""
+        self.data(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Say something that may need the user."""
+        self._line(f"warning: {text}", style="yellow")
+
+    def error(self, error: DaftLauncherError) -> None:
+        """Say why the command ends, and what to do next."""
+        self.settle()
+        self._line(f"error: {error.message}", style="bold red")
+        if error.hint:
+            self._line(f"hint: {error.hint}")
+
+    def event(self, event: TerraformEvent) -> None:
+        """Show one of Terraform's events: a line for what was done, the live line for what goes on."""
+        if event.diagnostic and event.diagnostic.severity == "warning":
+            self.warn(f"Terraform: {event.diagnostic.summary}")
+        elif event.kind in _SHOWN_EVENTS and event.message.strip():
+            self._line(f"  {event.message.rstrip()}", style=_SHOWN_EVENTS[event.kind])
+        self._live_line(event.message)
+
+    def planned(self, plan: Plan) -> None:
+        """Show what an apply is about to do, one line a kind of resource."""
+        counts = Counter((change.action, change.resource_type) for change in plan.changes)
+        for (action, resource_type), count in sorted(counts.items()):
+            self._line(f"{_VERBS.get(action, action):>8} {count} {resource_type}")
+
+    def head_status(self, status: HeadStatus, *, seconds: float) -> None:
+        """Show the step that the head is in; `seconds` is how long the one before took."""
+        detail = f": {status.detail}" if status.detail else ""
+        self._line(f"  {_STEPS.get(status.step, status.step)}{detail} ({seconds:.0f} s)")
+        self._live_line(f"{_STEPS.get(status.step, status.step)}{detail}")
+
+    def confirm(self, question: str) -> bool:
+        """Ask on a terminal; False where nobody can answer."""
+        self.settle()
+        if not self.interactive:
+            return False
+        self._rich().print(f"{question} [y/N] ", end="", markup=False)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def settle(self) -> None:
+        """End the live line."""
+        if self._status:
+            self._status.stop()
+            self._status = None
+
+    def plan(self, report: PlanReport, *, as_json: bool) -> None:
+        """Write what `up` would do: Terraform's own text and a summary, or one document."""
+        self.settle()
+        counts = {word: report.plan.count(action) for action, word in PLAN_WORDS.items()}
+        if as_json:
+            changes = [asdict(change) for change in report.plan.changes]
+            drift = [asdict(change) for change in report.plan.drift]
+            self.document(
+                {
+                    "summary": counts,
+                    "head": report.head,
+                    "files": report.files,
+                    "changes": changes,
+                    "drift": drift,
+                }
+            )
+            return
+        for name in report.files:
+            self.data(f"would write {name}\n")
+        self.data(report.text if report.text.endswith("\n") else f"{report.text}\n")
+        summary = ", ".join(f"{count} to {word}" for word, count in counts.items())
+        self.data(f"\nSummary: {summary}; the head is {report.head}.\n")
+
+    def up(self, result: UpResult) -> None:
+        """Say where the cluster is and what to type next."""
+        self.settle()
+        cluster = result.cluster
+        if not result.changed:
+            self.note(f"{cluster.name} is as the configuration says")
+        self.data(f"{cluster.name}: head {cluster.head_id} at {cluster.head_address}, ")
+        self.data(f"{cluster.number_of_workers} workers asked for\n")
+        if result.changed:
+            self.note("next: daft list | daft submit -w FOLDER -- python job.py | daft down")
+
+    def down(self, name: str, result: DownResult) -> None:
+        """Say what is left of the cluster."""
+        self.settle()
+        if not result.existed:
+            self.note(f"there is no cluster {name}")
+        elif result.gone:
+            self.note(f"{name} is gone")
+        else:
+            self.note(
+                f"every instance of {name} is shutting down; Terraform removes the rest and writes {result.log}"
+            )
+
+    def listing(self, listing: Listing, *, form: str | None) -> None:
+        """Write the nodes of all clusters to stdout; a table on a terminal and text elsewhere unless told."""
+        form = form or ("table" if sys.stdout.isatty() else "text")
+        if form == "json":
+            self.document([to_document(node) for node in listing.instances])
+        elif form == "text":
+            self.data(describe_instances(listing.instances))
+        elif listing.instances:
+            self._table(listing.instances)
+        if listing.unasked:
+            self.note(f"AWS was not asked: {listing.unasked}")
+        for region, error in listing.failures.items():
+            self.warn(f"{region}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        if not listing.instances:
+            self.note("no cluster is running")
+
+    def jobs(self, jobs: Sequence[Job], *, as_json: bool) -> None:
+        """Write the jobs of a cluster to stdout, one a line."""
+        if as_json:
+            self.document([{**asdict(job), "status": job.status.value} for job in jobs])
+            return
+        for job in jobs:
+            started = job.started_at.strftime("%Y-%m-%d %H:%M:%S") if job.started_at else "-"
+            self.data(
+                _clean(
+                    f"{job.submission_id}  {job.status.value:<9}  {started}  {_first_line(job.entrypoint)}\n"
+                )
+            )
+        if not jobs:
+            self.note("no job was submitted yet")
+
+    def dashboard(self, api: RayApi, *, open_browser: bool) -> None:
+        """Say where the dashboard is, open it where a person watches, and stay until Ctrl-C."""
+        self.data(f"{api.url}\n")
+        if api.token:
+            self.note(f"Ray asks for this token once; paste it into the page: {api.token}")
+        self.note("Ctrl-C ends it")
+        if open_browser and self.live:
+            import webbrowser
+
+            webbrowser.open(api.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+    def _table(self, instances: Sequence[Instance]) -> None:
+        from rich.table import Table
+
+        now = datetime.now(timezone.utc)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("CLUSTER", "ROLE", "STATE", "STATUS", "INSTANCE", "ADDRESS", "TYPE", "ZONE", "AGE"):
+            table.add_column(column, overflow="fold")
+        for node in instances:
+            table.add_row(*map(_clean, _cells(node, now)))
+        console = self._new_console(sys.stdout)
+        if not console.is_terminal:
+            console.width = _WIDE
+        console.print(table)
+
+    def _line(self, text: str, *, style: str = "") -> None:
+        self._rich().print(_clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def _live_line(self, text: str) -> None:
+        if not self.live:
+            return
+        words = _clean(text.strip().splitlines()[0] if text.strip() else "")
+        if self._status is None:
+            from rich.status import Status
+
+            self._status = Status("", console=self._rich())
+            self._status.start()
+        from rich.text import Text
+
+        self._status.update(Text(words, overflow="ellipsis", no_wrap=True))
+
+    def _rich(self) -> RichConsole:
+        if self._err is None:
+            self._err = self._new_console(sys.stderr)
+        return self._err
+
+    def _new_console(self, file: TextIO) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        no_color = True if self._color is False else None
+        return RichConsole(file=file, no_color=no_color, highlight=False, emoji=False, markup=False)
+
+
+def to_document(instance: Instance) -> dict[str, object]:
+    """Return an instance as `daft list --json` shows it."""
+    launched = instance.launched_at.isoformat() if instance.launched_at else None
+    return {**asdict(instance), "state": instance.state.value, "launched_at": launched}
+
+
+def _cells(node: Instance, now: datetime) -> tuple[str, ...]:
+    return (
+        node.cluster,
+        node.role,
+        node.state.value,
+        " ".join(part for part in (node.status, node.detail) if part) or "-",
+        node.instance_id,
+        node.address or "-",
+        node.instance_type or "-",
+        node.zone or node.region,
+        _age(now - node.launched_at) if node.launched_at else "-",
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def _clean(text: str) -> str:
+    """Show control characters instead of obeying them: much of what is printed comes from elsewhere."""
+    return text.translate(_CONTROLS)
+
+
+def _age(age: timedelta) -> str:
+    minutes = max(0, int(age.total_seconds() // 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d"

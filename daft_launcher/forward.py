@@ -1,0 +1,66 @@
+"""A port of this machine that leads to another address, for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from daft_launcher.errors import TunnelError
+
+_CHUNK = 65536
+
+
+@contextlib.contextmanager
+def forward_port(local_port: int, host: str, port: int) -> Iterator[None]:
+    """Pass every connection to `local_port` of 127.0.0.1 on to `host:port` while the context is open.
+
+    Raises TunnelError when the local port is busy.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        server = loop.run_until_complete(_listen(local_port, host, port))
+        thread = threading.Thread(target=loop.run_forever, name=f"forward-{local_port}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.run_until_complete(_close(server))
+    finally:
+        loop.close()
+
+
+async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+            with contextlib.closing(far_writer):
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+
+    try:
+        return await asyncio.start_server(serve, "127.0.0.1", local_port)
+    except OSError as error:
+        raise TunnelError(
+            f"port {local_port} of this machine cannot be opened: {error.strerror}",
+            hint="end what uses it, or choose another one with --port",
+        ) from error
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()
+    ours = asyncio.current_task()
+    tasks = [task for task in asyncio.all_tasks() if task is not ours]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""The use case behind `list`: every cluster there is, in the order in which it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from daft_launcher.errors import AWSError, MissingCredentialsError
+from daft_launcher.models import Instance, InstanceState, ProviderName
+from daft_launcher.state_dir import StateDir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The nodes of all clusters that were found, sorted, and the regions that did not answer.
+
+    `unasked` says why AWS was left out, where that is no failure.
+    """
+
+    instances: tuple[Instance, ...]
+    failures: Mapping[str, AWSError] = field(default_factory=dict)
+    unasked: str | None = None
+
+
+def list_clusters(
+    state_dir: StateDir,
+    *,
+    cluster: str | None,
+    regions: Sequence[str],
+    all_regions: bool,
+    profile: str | None,
+    provider: ProviderName | None,
+) -> Listing:
+    """Return the nodes on AWS and, beside them, those of the local clusters that the state directory knows.
+
+    Raises AWSError when AWS cannot be asked at all, unless there are no credentials and a local cluster is known.
+    """
+    local = _local_instances(state_dir, cluster) if provider != "aws" else []
+    if provider == "local":
+        return Listing(instances=tuple(sort_instances(local)))
+    from daft_launcher.providers.aws import list_instances_in
+
+    try:
+        found = list_instances_in(regions, profile=profile, cluster=cluster, all_regions=all_regions)
+    except MissingCredentialsError as error:
+        if not local:
+            raise
+        return Listing(instances=tuple(sort_instances(local)), unasked=error.message)
+    return Listing(instances=tuple(sort_instances([*found.instances, *local])), failures=found.failures)
+
+
+def _local_instances(state_dir: StateDir, cluster: str | None) -> list[Instance]:
+    from daft_launcher.providers.local import LocalProvider
+
+    return LocalProvider(state_dir.path).list_instances(cluster)
+
+
+_ORDER = {state: position for position, state in enumerate(InstanceState)}
+
+
+def sort_instances(instances: Iterable[Instance]) -> list[Instance]:
+    """Return instances by state, and within a state by cluster with the head first."""
+    return sorted(
+        instances,
+        key=lambda node: (
+            _ORDER[node.state],
+            node.cluster,
+            node.provider,
+            node.region,
+            node.role != "head",
+            node.launched_at.timestamp() if node.launched_at else 0.0,
+            node.instance_id,
+        ),
+    )
+
+
+def describe_instances(instances: Sequence[Instance]) -> str:
+    """Return sorted instances as the text form of `daft list`, empty when there are none."""
+    lines = []
+    state: InstanceState | None = None
+    for node in instances:
+        if node.state is not state:
+            state = node.state
+            lines.append(f"{state.value}:\n")
+        lines.append(f"  - {node.cluster}, {node.role}, {node.instance_id}, {node.address or '-'}\n")
+    return "".join(lines)

@@ -1,0 +1,174 @@
+"""Following the log of a job over connections that break: nothing lost, nothing twice, and an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from daft_launcher.errors import JobError
+from daft_launcher.job import Job, LogIncompleteError, UnreachableError
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+
+
+class LogSource(Protocol):
+    """Where a job's log comes from. Raises UnreachableError for what may pass, JobError for what will not."""
+
+    def get_job(self, submission_id: str) -> Job:
+        """Return what Ray says of a job now."""
+
+    def tail_log(self, submission_id: str) -> Iterator[str | None]:
+        """Yield the log from its beginning as it grows, and None when it has not grown for a while.
+
+        It may end at any time.
+        """
+
+    def read_log(self, submission_id: str, *, expected_characters: int) -> Iterator[str]:
+        """Yield the log of a job that has ended, from beginning to end."""
+
+
+def follow_log(source: LogSource, submission_id: str, *, reconnect_timeout: float) -> Iterator[str]:
+    """Yield a job's log as it comes, each character once, until the job has ended and all of it was read.
+
+    Goes on after a broken connection from where it was. Raises JobError when nothing has answered for
+    `reconnect_timeout` seconds, and LogIncompleteError when the job had ended by then.
+    """
+    position = LogPosition()
+    patience = Patience(submission_id, seconds=reconnect_timeout)
+    ended = None
+    while True:
+        before = position.characters
+        try:
+            if ended is None:
+                yield from position.pass_on(_until_ended(source, submission_id))
+            job = source.get_job(submission_id)
+            if job.ended:
+                ended = job
+                # A stream may close before the log ends, so what decides is the log as it is afterwards.
+                log = source.read_log(submission_id, expected_characters=position.characters)
+                yield from position.pass_on(log)
+                return
+            patience.reached()
+        except JobError as error:
+            if ended is None and not isinstance(error, UnreachableError):
+                raise
+            if position.characters > before:
+                patience.reached()
+            patience.failed(error, ended=ended)
+        patience.pause(eager=position.characters > before)
+
+
+def _until_ended(source: LogSource, submission_id: str) -> Iterator[str]:
+    """Yield the log until the stream closes, or is silent because the job has ended."""
+    for piece in source.tail_log(submission_id):
+        if piece is not None:
+            yield piece
+        elif source.get_job(submission_id).ended:
+            return
+
+
+class LogPosition:
+    r"""How much of a log has been passed on, in a measure that is the same for every reading of it.
+
+    Ray reads logs in Python's text mode while they grow. A `\r` at the end of what there is becomes a newline,
+    and a `\n` that follows later becomes another; read again later, the two are one. So newlines do not count,
+    but for those at the very end.
+    """
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._newlines = 0
+
+    def pass_on(self, log: Iterator[str]) -> Iterator[str]:
+        """Yield what is new in a reading that starts from the beginning of the log."""
+        replay = _Replay(self.characters, self._newlines)
+        for piece in log:
+            new = replay.new(piece)
+            if new:
+                self._advance(new)
+                yield new
+
+    def _advance(self, text: str) -> None:
+        line_end = len(text.rstrip("\n"))
+        if line_end:
+            self.characters += line_end - text.count("\n", 0, line_end)
+            self._newlines = 0
+        self._newlines += len(text) - line_end
+
+
+class _Replay:
+    """Drops what had been passed on when a reading began: so many characters, then so many newlines."""
+
+    def __init__(self, characters: int, newlines: int) -> None:
+        self._characters = characters
+        self._newlines = newlines
+
+    def new(self, text: str) -> str:
+        """Return what of the next piece has not been passed on."""
+        start = 0
+        while self._characters:
+            line_end = text.find("\n", start)
+            length = (len(text) if line_end < 0 else line_end) - start
+            if length >= self._characters:
+                start += self._characters
+                self._characters = 0
+            else:
+                self._characters -= length
+                if line_end < 0:
+                    return ""
+                start = line_end + 1
+        while self._newlines and text.startswith("\n", start):
+            start += 1
+            self._newlines -= 1
+        if start < len(text):
+            self._newlines = 0
+        return text[start:]
+
+
+class Patience:
+    """Waits longer from try to try, and gives up when nothing was reached for so many seconds."""
+
+    def __init__(
+        self,
+        submission_id: str,
+        *,
+        seconds: float,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._submission_id = submission_id
+        self._seconds = seconds
+        self._now = now
+        self._sleep = sleep
+        self._failing_since: float | None = None
+        self._pause = _FIRST_PAUSE
+
+    def reached(self) -> None:
+        """Note that Ray has answered."""
+        self._failing_since = None
+
+    def failed(self, error: JobError, *, ended: Job | None = None) -> None:
+        """Note that Ray has not answered; raise when that has gone on for too long."""
+        now = self._now()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since < self._seconds:
+            return
+        if ended is not None:
+            raise LogIncompleteError(
+                f"job `{self._submission_id}` has ended ({ended.status.value}), and the rest of its log cannot be "
+                f"read: {error.message}",
+                job=ended,
+                hint=f"`daft logs {self._submission_id}` tries again",
+            ) from error
+        raise JobError(
+            f"contact lost for {self._seconds:.0f} s: {error.message}",
+            hint=f"the job goes on without this program; `daft logs {self._submission_id}` follows it again",
+        ) from error
+
+    def pause(self, *, eager: bool = False) -> None:
+        """Wait before the next try, only shortly when `eager`."""
+        self._pause = _FIRST_PAUSE if eager else min(self._pause * 2, _LONGEST_PAUSE)
+        self._sleep(self._pause)

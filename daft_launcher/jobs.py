@@ -1,0 +1,180 @@
+"""The use cases of a cluster that is up: submit, follow, list and stop jobs, and open the dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daft_launcher.config import ClusterConfig, ClusterReference, Setup
+from daft_launcher.errors import Interrupted, ProviderError, TunnelError, UsageError
+from daft_launcher.job_package import Skipped, build_package, choose_entrypoint
+from daft_launcher.launcher import Tools
+from daft_launcher.models import Cluster, Instance, InstanceState, RayApi
+from daft_launcher.ray_jobs import Job, RayJobs, exit_status
+
+DASHBOARD_PORT = 8265
+_PORTS_TRIED = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job to send: a folder, the words of a command, and what its environment adds."""
+
+    folder: Path
+    words: Sequence[str] = ()
+    env: Mapping[str, str]
+    job_id: str | None = None
+
+
+def parse_environment(words: Sequence[str]) -> dict[str, str]:
+    """Return the variables of `--env K=V` words. Raises UsageError for one that is none."""
+    variables = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"`--env {word}` is not of the form NAME=VALUE")
+        variables[name] = value
+    return variables
+
+
+def get_cluster(setup: Setup | ClusterReference, tools: Tools) -> Cluster:
+    """Return a cluster with its running head. Raises ProviderError when no head runs."""
+    nodes = tools.provider.list_instances(setup.name)
+    heads = [node for node in nodes if node.role == "head"]
+    running = [node for node in heads if node.state is InstanceState.RUNNING]
+    place = "on this machine" if setup.provider == "local" else f"in {setup.region}"
+    if not running:
+        raise ProviderError(
+            f"no head of cluster `{setup.name}` is running {place}{_other_states(heads)}",
+            hint="make it with `daft up`; `daft list` shows what there is",
+        )
+    if len(running) > 1:
+        names = ", ".join(node.instance_id for node in running)
+        raise ProviderError(
+            f"cluster `{setup.name}` has several heads {place}: {names}", hint="remove it with `daft down`"
+        )
+    return _to_cluster(running[0], nodes, setup, tools)
+
+
+def submit(
+    config: ClusterConfig,
+    submission: Submission,
+    tools: Tools,
+    *,
+    identity_file: Path | None,
+    write: Callable[[str], None],
+    wait: bool,
+) -> int:
+    """Send a job and return its exit code; with `wait` off, return 0 once Ray has it.
+
+    `write` gets the submission id and then the job's own output. Ctrl-C leaves the job running.
+    """
+    entrypoint = choose_entrypoint(submission.words, config.run.command, submission.folder)
+    cluster = get_cluster(config.setup, tools)
+    with build_package(submission.folder) as package:
+        for skipped in package.skipped:
+            tools.reporter.warn(_left_out(skipped))
+        with open_jobs(cluster, tools, identity_file=identity_file) as jobs:
+            submission_id = jobs.submit(
+                entrypoint=entrypoint, package=package, env=submission.env, job_id=submission.job_id
+            )
+            write(f"{submission_id}\n")
+            return _follow(jobs, submission_id, write) if wait else 0
+
+
+def follow(
+    config: ClusterConfig,
+    submission_id: str,
+    tools: Tools,
+    *,
+    identity_file: Path | None,
+    write: Callable[[str], None],
+) -> int:
+    """Write the whole log of a job, follow it to its end and return the job's exit code."""
+    with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
+        return _follow(jobs, submission_id, write)
+
+
+def list_jobs(config: ClusterConfig, tools: Tools, *, identity_file: Path | None) -> list[Job]:
+    """Return the cluster's jobs, the newest first."""
+    with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
+        return jobs.list_jobs()
+
+
+def stop(config: ClusterConfig, submission_id: str, tools: Tools, *, identity_file: Path | None) -> None:
+    """Ask Ray to stop a job. Raises JobError when there is none, or it has ended."""
+    with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
+        jobs.stop(submission_id)
+
+
+@contextlib.contextmanager
+def open_jobs(cluster: Cluster, tools: Tools, *, identity_file: Path | None) -> Iterator[RayJobs]:
+    """Keep the cluster's job API reachable while the context is open."""
+    with tools.provider.open_ray_api(cluster, identity_file=identity_file) as api, RayJobs(api) as jobs:
+        yield jobs
+
+
+@contextlib.contextmanager
+def open_dashboard(
+    config: ClusterConfig, tools: Tools, *, identity_file: Path | None, port: int | None
+) -> Iterator[RayApi]:
+    """Keep Ray's dashboard at a port of this machine while the context is open.
+
+    That is `port`, or the first free one from 8265 on. Raises TunnelError when `port` is busy.
+    """
+    cluster = get_cluster(config.setup, tools)
+    local_port = port if port is not None else _free_port(DASHBOARD_PORT)
+    with tools.provider.open_ray_api(cluster, identity_file=identity_file, local_port=local_port) as api:
+        yield api
+
+
+def _follow(jobs: RayJobs, submission_id: str, write: Callable[[str], None]) -> int:
+    try:
+        for text in jobs.follow(submission_id):
+            write(text)
+        return exit_status(jobs.wait(submission_id))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"no longer following `{submission_id}`; the job goes on",
+            hint=f"follow it with `daft logs {submission_id}`, stop it with `daft stop-job {submission_id}`",
+        ) from None
+
+
+def _left_out(skipped: Skipped) -> str:
+    return f"{skipped.path} is not sent: {skipped.reason}"
+
+
+def _other_states(heads: Sequence[Instance]) -> str:
+    states = sorted({node.state.value.lower() for node in heads})
+    return f" (one is {', '.join(states)})" if states else ""
+
+
+def _to_cluster(
+    head: Instance, nodes: Sequence[Instance], setup: Setup | ClusterReference, tools: Tools
+) -> Cluster:
+    workers = [node for node in nodes if node.role == "worker" and node.state is InstanceState.RUNNING]
+    return Cluster(
+        name=setup.name,
+        provider=setup.provider,
+        region=head.region,
+        directory=tools.state_dir.root_of(setup.name, setup.provider),
+        head_id=head.instance_id,
+        head_address=head.address or head.private_address,
+        number_of_workers=len(workers),
+        ssh_user=setup.ssh_user,
+    )
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + _PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise TunnelError(
+        f"the ports {first} to {first + _PORTS_TRIED - 1} of this machine are all busy",
+        hint="name a free one with `--port`",
+    )

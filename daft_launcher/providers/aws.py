@@ -1,0 +1,183 @@
+"""Clusters on AWS: EC2 instances, found by their tags alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from daft_launcher.errors import AWSError
+from daft_launcher.models import Clock, Cluster, HeadStatus, Instance, ProviderName, RayApi
+from daft_launcher.providers.aws_access import AWSAccess
+from daft_launcher.providers.aws_head import HeadWatch, get_head_login
+from daft_launcher.providers.aws_instances import (
+    PAGE_SIZE,
+    cluster_filters,
+    describe_instances,
+    read_instances,
+    sort_instances,
+)
+from daft_launcher.providers.aws_leftovers import find_leftovers
+
+RAY_PORT = 8265
+RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no secret
+DEFAULT_SSH_USER = "ec2-user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionListing:
+    """The instances of several regions, and the regions that did not answer."""
+
+    instances: tuple[Instance, ...] = ()
+    failures: Mapping[str, AWSError] = field(default_factory=dict)
+
+
+class AWSProvider:
+    """One region of one AWS account, as one profile sees it."""
+
+    name: ProviderName = "aws"
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        profile: str | None,
+        ssh_allowed_cidrs: Sequence[str],
+        ssh_key_name: str | None,
+        clock: Clock,
+        identity_file: Path | None = None,
+    ) -> None:
+        self._region = region
+        self._access = AWSAccess(profile=profile)
+        self._ssh_allowed_cidrs = ssh_allowed_cidrs
+        self._ssh_key_name = ssh_key_name
+        self._identity_file = identity_file
+        self._clock = clock
+
+    def check_access(self) -> None:
+        """Raise unless AWS knows these credentials in this region."""
+        with self._access.asking("sts", self._region, "use AWS") as sts:
+            sts.get_caller_identity()
+
+    def operator_variables(self, directory: Path) -> Mapping[str, object]:
+        """Return who may log in: this machine's address and public key, where the config names no others."""
+        return {"operator_cidrs": self._operator_cidrs(), "ssh_public_key": self._public_key(directory)}
+
+    def list_instances(self, cluster: str | None = None) -> list[Instance]:
+        """Return the nodes of one cluster, or of all, in this region."""
+        return _list_region(self._access, self._region, cluster, PAGE_SIZE)
+
+    def dead_resources(self, directory: Path) -> list[str]:  # noqa: ARG002 - the port has it
+        """Return nothing: AWS replaces dead workers, and Terraform's refresh notices a dead head."""
+        return []
+
+    def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
+        """Yield each new status of the head until it is ready."""
+        watch = HeadWatch(self._access, cluster, clock=self._clock, step_timeout=step_timeout)
+        return watch.statuses()
+
+    def leftovers(self, cluster: str) -> list[str]:
+        """Return what in this region, and in IAM, still carries the cluster's tags."""
+        return find_leftovers(self._access, self._region, cluster)
+
+    @contextmanager
+    def open_ray_api(
+        self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
+    ) -> Iterator[RayApi]:
+        """Forward the head's dashboard port to this machine while the context is open."""
+        from daft_launcher import ssh
+
+        address, host_key = get_head_login(self._access, cluster)
+        identity = ssh.find_identity(
+            explicit=identity_file or self._identity_file,
+            directory=cluster.directory,
+            ssh_key_name=self._ssh_key_name,
+        )
+        user = cluster.ssh_user or DEFAULT_SSH_USER
+        token = ssh.read_file(
+            host=address, user=user, identity=identity, host_key=host_key, path=RAY_TOKEN_PATH
+        )
+        tunnel = ssh.open_tunnel(
+            host=address,
+            user=user,
+            identity=identity,
+            host_key=host_key,
+            remote_port=RAY_PORT,
+            local_port=local_port,
+        )
+        with tunnel as port:
+            yield RayApi(url=f"http://127.0.0.1:{port}", token=token.decode().strip())
+
+    def _operator_cidrs(self) -> list[str]:
+        if self._ssh_allowed_cidrs:
+            return []
+        from daft_launcher.public_address import find_public_address
+
+        return [f"{find_public_address()}/32"]
+
+    def _public_key(self, directory: Path) -> str | None:
+        if self._ssh_key_name:
+            return None
+        from daft_launcher import ssh
+
+        if self._identity_file:
+            return ssh.public_key_of(self._identity_file)
+        return ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+
+
+def list_instances_in(
+    regions: Sequence[str] | None,
+    *,
+    profile: str | None,
+    cluster: str | None,
+    all_regions: bool,
+    page_size: int = PAGE_SIZE,
+) -> RegionListing:
+    """Return the nodes of one cluster, or of all, in the regions named; in the user's own when none is.
+
+    A region that fails stands in `failures`; raises AWSError when it cannot even be known which to ask.
+    """
+    access = AWSAccess(profile=profile)
+    asked = (
+        _enabled_regions(access) if all_regions else list(dict.fromkeys(regions or [access.default_region()]))
+    )
+    found: dict[str, list[Instance]] = {}
+    failures: dict[str, AWSError] = {}
+
+    def ask(region: str) -> None:
+        try:
+            found[region] = _list_region(access, region, cluster, page_size)
+        except AWSError as error:
+            failures[region] = error
+
+    _in_parallel(ask, asked)
+    return RegionListing(
+        instances=tuple(sort_instances(instance for region in asked for instance in found.get(region, ()))),
+        failures={region: failures[region] for region in asked if region in failures},
+    )
+
+
+def _list_region(access: AWSAccess, region: str, cluster: str | None, page_size: int) -> list[Instance]:
+    with access.asking("ec2", region, "list the instances") as ec2:
+        described = describe_instances(ec2, cluster_filters(cluster), page_size=page_size)
+    return read_instances(described, region)
+
+
+def _enabled_regions(access: AWSAccess) -> list[str]:
+    """Without a filter, EC2 answers with the regions that the account has enabled."""
+    with access.asking("ec2", access.default_region(), "list the regions") as ec2:
+        return sorted(region["RegionName"] for region in ec2.describe_regions()["Regions"])
+
+
+def _in_parallel(ask: Callable[[str], None], regions: Sequence[str]) -> None:
+    if len(regions) == 1:
+        return ask(regions[0])
+    # Daemons, so that Ctrl-C does not wait for a region that hangs.
+    threads = [threading.Thread(target=ask, args=(region,), daemon=True) for region in regions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return None

@@ -1,0 +1,207 @@
+"""The way over SSH to a head node: a tunnel that can be reopened, and files read from there.
+
+~/.ssh/known_hosts and ~/.ssh/config are neither read nor written: whom to trust is in the head's own tag.
+sshtunnel and paramiko are imported by the functions that need them, since they take 0.2 seconds.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from daft_launcher.errors import TunnelError
+from daft_launcher.ssh_keys import GENERATED_KEY, find_identity, make_key_pair, public_key_of
+from daft_launcher.ssh_login import LOG, Login, connect, parse_host_key
+
+if TYPE_CHECKING:
+    from paramiko import PKey, Transport
+
+__all__ = [
+    "GENERATED_KEY",
+    "Tunnel",
+    "find_identity",
+    "make_key_pair",
+    "open_tunnel",
+    "public_key_of",
+    "read_file",
+]
+
+_LOOPBACK = "127.0.0.1"
+_TIMEOUT = 20.0
+
+
+def open_tunnel(
+    *,
+    host: str,
+    port: int = 22,
+    user: str,
+    identity: Path | None,
+    host_key: str,
+    remote_port: int,
+    local_port: int | None = None,
+    timeout: float = _TIMEOUT,
+) -> Tunnel:
+    """Return a context in which a port of 127.0.0.1 leads to `remote_port` of the head's own loopback.
+
+    `identity` is a private key file, None the SSH agent; `host_key` is the OpenSSH public line of a key that
+    the head must own. `timeout` bounds each step: to connect, to agree on encryption, to log in.
+    """
+    login = Login(host=host, port=port, user=user, identity=identity, host_key=host_key, timeout=timeout)
+    return Tunnel(login, remote_port=remote_port, local_port=local_port or 0)
+
+
+def read_file(
+    *,
+    host: str,
+    port: int = 22,
+    user: str,
+    identity: Path | None,
+    host_key: str,
+    path: str,
+    max_bytes: int = 1 << 20,
+    timeout: float = _TIMEOUT,
+) -> bytes:
+    """Return the last `max_bytes` of a file that `user` may read on the head, by sudo if not otherwise.
+
+    Everything else is as in `open_tunnel`.
+    """
+    login = Login(host=host, port=port, user=user, identity=identity, host_key=host_key, timeout=timeout)
+    transport, _ = connect(login)
+    try:
+        return _read_remote(transport, path, max_bytes, login)
+    finally:
+        transport.close()
+
+
+class Tunnel(AbstractContextManager[int]):
+    """A local port that leads to the head while the context is open; entering it yields the port.
+
+    When the connection to the head breaks, the local port stays and closes at once whatever connects to it.
+    A caller that sees this, or hears nothing for too long, calls `ensure_open` and tries that port again.
+    All threads are daemons, and are gone with the context.
+    """
+
+    def __init__(self, login: Login, *, remote_port: int, local_port: int) -> None:
+        self._login = login
+        self._remote_port = remote_port
+        self._local_port = local_port
+        self._transport: Transport | None = None
+        self._forwarder: Any = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> int:
+        _check_bindable(self._local_port)
+        self._open()
+        return self._local_port
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._close()
+
+    def ensure_open(self) -> None:
+        """Connect anew, at the same local port, unless the head answers; one round trip when it does.
+
+        Raises TunnelError when the head cannot be reached; a later call may succeed.
+        """
+        with self._lock:
+            if not self._answers():
+                self._open()
+
+    def _answers(self) -> bool:
+        # A network that swallows packets leaves a connection looking alive for a quarter of an hour: so ask.
+        from paramiko import SSHException
+
+        if self._transport is None:
+            return False
+        try:
+            self._transport.open_session(timeout=self._login.timeout).close()
+        except (SSHException, EOFError, OSError):
+            return False
+        return True
+
+    def _open(self) -> None:
+        transport, key = connect(self._login)
+        self._close()
+        try:
+            self._forwarder = _forward(transport, key, self._login, self._remote_port, self._local_port)
+        except BaseException:
+            transport.close()
+            raise
+        self._transport = transport
+        self._local_port = self._forwarder.local_bind_port
+
+    def _close(self) -> None:
+        forwarder, self._forwarder, self._transport = self._forwarder, None, None
+        if forwarder is not None:
+            forwarder.stop(force=True)
+
+
+def _forward(transport: Transport, key: PKey, login: Login, remote_port: int, local_port: int) -> Any:  # noqa: ANN401 - sshtunnel has no types
+    import sshtunnel
+
+    forwarder = sshtunnel.SSHTunnelForwarder(
+        (login.host, login.port),
+        ssh_config_file=None,
+        ssh_host_key=parse_host_key(login.host_key),
+        ssh_username=login.user,
+        ssh_pkey=key,
+        allow_agent=False,
+        host_pkey_directories=[],
+        local_bind_address=(_LOOPBACK, local_port),
+        remote_bind_address=(_LOOPBACK, remote_port),
+        logger=LOG,
+    )
+    # Given an active transport it makes none. Were this name to change, it would connect by itself, with the
+    # same login, and check the same host key.
+    forwarder._transport = transport  # noqa: SLF001
+    try:
+        forwarder.start()
+    except sshtunnel.BaseSSHTunnelForwarderError as error:
+        _check_bindable(local_port)
+        raise TunnelError(
+            f"the connection to {login.where} broke while it was opened", hint="try again"
+        ) from error
+    return forwarder
+
+
+def _check_bindable(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError as error:
+            raise TunnelError(
+                f"cannot listen at {_LOOPBACK}:{port}: {error.strerror}",
+                hint=f"`--port` takes another port; `lsof -i :{port}` names the program that holds this one",
+            ) from error
+
+
+def _read_remote(transport: Transport, path: str, max_bytes: int, login: Login) -> bytes:
+    from paramiko import SSHException
+
+    # Until it has found the user that it belongs to, the bootstrap log is root's.
+    tail = shlex.join(["tail", "-c", str(max_bytes), "--", path])
+    data = bytearray()
+    try:
+        channel = transport.open_session(timeout=login.timeout)
+        channel.settimeout(login.timeout)
+        channel.exec_command(f"{tail} || sudo -n {tail}")
+        while len(data) < max_bytes and (chunk := channel.recv(max_bytes - len(data))):
+            data += chunk
+        complaint = channel.makefile_stderr("r").readline(500).strip()
+        finished = channel.status_event.wait(login.timeout)
+    except (SSHException, EOFError, OSError) as error:
+        raise TunnelError(
+            f"the connection to {login.where} broke while `{path}` was read", hint="try again"
+        ) from error
+    if not finished or channel.recv_exit_status() != 0:
+        reason = complaint or "the command did not end"
+        raise TunnelError(f"cannot read `{path}` at {login.user}@{login.where}: {reason}")
+    return bytes(data)

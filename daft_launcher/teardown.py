@@ -1,0 +1,147 @@
+"""The use case that removes a cluster: `down`. It goes by the Terraform root as it stands, never by the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from daft_launcher.config import ClusterReference
+from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError
+from daft_launcher.jobs import get_cluster, open_jobs
+from daft_launcher.launcher import RunningDestroy, Terraform, Tools
+from daft_launcher.lock import ClusterLockedError, lock_cluster
+from daft_launcher.state_dir import may_hold_resources
+
+COMMAND = "daft down"
+_ASK_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownResult:
+    """How a `down` ended: `existed` is False when there was nothing to remove.
+
+    `gone` is True when nothing is left; otherwise every instance is shutting down and a Terraform that writes
+    `log` removes the rest.
+    """
+
+    existed: bool
+    gone: bool
+    log: Path | None = None
+
+
+def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: float) -> DownResult:
+    """Remove a cluster and return when all its instances have been asked to end, with `wait` when nothing is left.
+
+    `deadline` is how many seconds all of it may take. Raises ProviderError that names what could not be removed.
+    """
+    tools.provider.check_access()
+    directory = tools.state_dir.root_of(reference.name, reference.provider)
+    until = tools.clock.now() + deadline
+    if not (directory / "main.tf").exists():
+        return _down_without_root(reference, tools, directory)
+    while True:
+        try:
+            with lock_cluster(directory, command=COMMAND) as lock:
+                terraform = tools.open_terraform(directory, lock)
+                return _destroy(reference, terraform, directory, tools, wait=wait, until=until)
+        except ClusterLockedError as error:
+            if error.holder is None or error.holder.command != COMMAND:
+                raise
+            if not wait and tools.provider.all_shutting_down(reference.name):
+                return DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")
+            _check_deadline(reference, tools, until)
+            tools.clock.sleep(_ASK_SECONDS)
+
+
+def agree_to_end_jobs(reference: ClusterReference, tools: Tools, *, yes: bool) -> None:
+    """Ask before a cluster on which jobs run is removed, where somebody can answer.
+
+    Raises StateError when the answer is no. A cluster that cannot be asked for its jobs is not protected by them.
+    """
+    if yes or not tools.reporter.interactive:
+        return
+    running = _running_jobs(reference, tools)
+    if not running:
+        return
+    question = f"These jobs run on `{reference.name}`: {', '.join(running)}. End them?"
+    if not tools.reporter.confirm(question):
+        raise StateError("nothing was removed", hint="agree beforehand with `daft down --yes`")
+
+
+def _running_jobs(reference: ClusterReference, tools: Tools) -> list[str]:
+    try:
+        cluster = get_cluster(reference, tools)
+        with open_jobs(cluster, tools, identity_file=None) as jobs:
+            return [job.submission_id for job in jobs.list_jobs() if not job.ended]
+    except DaftLauncherError:
+        return []
+
+
+def _down_without_root(reference: ClusterReference, tools: Tools, directory: Path) -> DownResult:
+    if left := tools.provider.leftovers(reference.name):
+        raise StateError(
+            f"cluster `{reference.name}` exists, but its Terraform root {directory} does not:\n{_listed(left)}",
+            hint="run `daft down` where `daft up` ran, or name its state directory with `--state-dir`",
+        )
+    return DownResult(existed=False, gone=True)
+
+
+def _destroy(
+    reference: ClusterReference,
+    terraform: Terraform,
+    directory: Path,
+    tools: Tools,
+    *,
+    wait: bool,
+    until: float,
+) -> DownResult:
+    existed = may_hold_resources(directory) or bool(tools.provider.leftovers(reference.name))
+    if not existed:
+        return DownResult(existed=False, gone=True)
+    terraform.init()
+    running = terraform.start_destroy()
+    try:
+        if not wait and _handed_over(running, reference, tools, until):
+            return DownResult(existed=True, gone=False, log=running.log)
+        running.wait()
+        _await_nothing_left(reference, tools, until)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted while removing `{reference.name}`; some of it may exist still",
+            hint="finish with `daft down`",
+        ) from None
+    return DownResult(existed=True, gone=True)
+
+
+def _handed_over(running: RunningDestroy, reference: ClusterReference, tools: Tools, until: float) -> bool:
+    """Wait until every instance is shutting down or Terraform has ended; True when Terraform still runs."""
+    ask_again = tools.clock.now()
+    while running.running:
+        if tools.clock.now() >= ask_again:
+            if tools.provider.all_shutting_down(reference.name):
+                return running.running
+            ask_again = tools.clock.now() + _ASK_SECONDS
+        _check_deadline(reference, tools, until)
+        tools.clock.sleep(_POLL_SECONDS)
+    return False
+
+
+def _await_nothing_left(reference: ClusterReference, tools: Tools, until: float) -> None:
+    while tools.provider.leftovers(reference.name):
+        _check_deadline(reference, tools, until)
+        tools.clock.sleep(_ASK_SECONDS)
+
+
+def _check_deadline(reference: ClusterReference, tools: Tools, until: float) -> None:
+    if tools.clock.now() < until:
+        return
+    left = tools.provider.leftovers(reference.name)
+    raise ProviderError(
+        f"cluster `{reference.name}` could not be removed in time; left are:\n{_listed(left)}",
+        hint="run `daft down --wait` again; what Terraform said stands in the `logs` of its root",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return "\n".join(f"  {name}" for name in names)
