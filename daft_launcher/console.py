@@ -25,13 +25,8 @@ if TYPE_CHECKING:
     from daft_launcher.teardown import DownResult
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-_SHOWN_EVENTS = {
-    "apply_start": "",
-    "apply_complete": "green",
-    "apply_errored": "red",
-    "provision_progress": "",
-    "interrupted": "yellow",
-}
+_DONE = {"create": "created", "update": "changed", "delete": "removed", "replace": "replaced"}
+_SAYS_NOTHING = "local-exec: Executing"  # how the provisioner announces a command that it keeps to itself
 _WIDE = 250
 PLAN_WORDS = {"create": "add", "update": "change", "replace": "replace", "delete": "destroy"}
 _VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "remove"}
@@ -91,8 +86,8 @@ class Console:
         """Show one of Terraform's events: a line for what was done, the live line for what goes on."""
         if event.diagnostic and event.diagnostic.severity == "warning":
             self.warn(f"Terraform: {event.diagnostic.summary}")
-        elif event.kind in _SHOWN_EVENTS and event.message.strip():
-            self._line(f"  {event.message.rstrip()}", style=_SHOWN_EVENTS[event.kind])
+        elif line := _event_line(event):
+            self._line(f"  {line}")
         self._live_line(event.message)
 
     def planned(self, plan: Plan) -> None:
@@ -179,7 +174,9 @@ class Console:
         if listing.unasked:
             self.note(f"AWS was not asked: {listing.unasked}")
         for region, error in listing.failures.items():
-            self.warn(f"{region}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+            self.warn(error.message if region in error.message else f"{region}: {error.message}")
+            if error.hint:
+                self.note(f"hint: {error.hint}")
         if not listing.instances:
             self.note("no cluster is running")
 
@@ -257,6 +254,18 @@ def to_document(instance: Instance) -> dict[str, object]:
     """Return an instance as `daft list --json` shows it."""
     launched = instance.launched_at.isoformat() if instance.launched_at else None
     return {**asdict(instance), "state": instance.state.value, "launched_at": launched}
+
+
+def _event_line(event: TerraformEvent) -> str | None:
+    """Return the line that an event is worth, None for one that only passes by in the live line."""
+    resource = (event.address or "").removeprefix("module.cluster.")
+    if event.kind == "apply_complete" and event.action in _DONE:
+        return f"{_DONE[event.action]} {resource} ({event.elapsed_seconds or 0:.0f} s)"
+    if event.kind == "apply_errored":
+        return f"{resource} failed after {event.elapsed_seconds or 0:.0f} s"
+    if event.kind == "provision_progress" and not event.message.startswith(_SAYS_NOTHING):
+        return event.message.strip() or None
+    return event.message if event.kind == "interrupted" else None
 
 
 def _cells(node: Instance, now: datetime) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from collections.abc import Iterator
 
@@ -43,8 +44,9 @@ async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
     try:
         return await asyncio.start_server(serve, "127.0.0.1", local_port)
     except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error}"
         raise TunnelError(
-            f"port {local_port} of this machine cannot be opened: {error.strerror}",
+            f"port {local_port} of this machine {why}",
             hint="end what uses it, or choose another one with --port",
         ) from error
 

@@ -30,6 +30,7 @@ class Job:
     entrypoint: str
     message: str | None = None
     driver_exit_code: int | None = None
+    driver_node_id: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -63,6 +64,7 @@ def load_job(answer: Mapping[str, Any]) -> Job:
         entrypoint=str(answer["entrypoint"]),
         message=answer.get("message"),
         driver_exit_code=None if code is None else int(code),
+        driver_node_id=answer.get("driver_node_id"),
         started_at=_time(answer.get("start_time")),
         ended_at=_time(answer.get("end_time")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -9,6 +10,8 @@ from typing import Protocol
 from daft_launcher.errors import JobError
 from daft_launcher.job import Job, LogIncompleteError, UnreachableError
 
+_FIRST_LINE = re.compile(r"\A\S+ \S+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
+_LONGEST_FIRST_LINE = 200
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 
@@ -25,31 +28,32 @@ class LogSource(Protocol):
         It may end at any time.
         """
 
-    def read_log(self, submission_id: str, *, expected_characters: int) -> Iterator[str]:
+    def read_log(self, job: Job, *, expected_characters: int) -> Iterator[str]:
         """Yield the log of a job that has ended, from beginning to end."""
 
 
 def follow_log(source: LogSource, submission_id: str, *, reconnect_timeout: float) -> Iterator[str]:
-    """Yield a job's log as it comes, each character once, until the job has ended and all of it was read.
+    """Yield what a job writes as it comes, each character once, until it has ended and all of it was read.
 
     Goes on after a broken connection from where it was. Raises JobError when nothing has answered for
     `reconnect_timeout` seconds, and LogIncompleteError when the job had ended by then.
     """
     position = LogPosition()
+    own = OwnOutput()
     patience = Patience(submission_id, seconds=reconnect_timeout)
     ended = None
     while True:
         before = position.characters
         try:
-            if ended is None:
-                yield from position.pass_on(_until_ended(source, submission_id))
             job = source.get_job(submission_id)
             if job.ended:
                 ended = job
                 # A stream may close before the log ends, so what decides is the log as it is afterwards.
-                log = source.read_log(submission_id, expected_characters=position.characters)
-                yield from position.pass_on(log)
+                log = source.read_log(job, expected_characters=position.characters)
+                yield from own.filter(position.pass_on(log), job)
+                yield from own.rest()
                 return
+            yield from own.filter(position.pass_on(_until_ended(source, submission_id)), job)
             patience.reached()
         except JobError as error:
             if ended is None and not isinstance(error, UnreachableError):
@@ -127,6 +131,48 @@ class _Replay:
         return text[start:]
 
 
+class OwnOutput:
+    """Drops the two lines that Ray writes into a log: the first one, and one just before the job's or amid it."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._at_start = True
+        self._announced = False
+
+    def filter(self, log: Iterator[str], job: Job) -> Iterator[str]:
+        """Yield the next pieces of the log of `job`, but for what may turn out to be one of Ray's lines."""
+        line = f"Running entrypoint for job {job.submission_id}: {job.entrypoint}\n"
+        line = line.replace("\r\n", "\n").replace("\r", "\n")  # as the log itself is read
+        for piece in log:
+            if piece := self._without(line, self._held + piece):
+                yield piece
+
+    def rest(self) -> Iterator[str]:
+        """Yield what was held back, now that the log has ended."""
+        if self._held:
+            yield self._held
+        self._held = ""
+
+    def _without(self, line: str, text: str) -> str:
+        self._held = ""
+        if self._at_start:
+            if "\n" not in text and len(text) < _LONGEST_FIRST_LINE:
+                self._held = text
+                return ""
+            text = _FIRST_LINE.sub("", text, count=1)
+            self._at_start = False
+        if self._announced:
+            return text
+        before, announced, after = text.partition(line)
+        self._announced = bool(announced)
+        if self._announced:
+            return before + after
+        starts = (size for size in range(min(len(line), len(text)), 0, -1) if text.endswith(line[:size]))
+        kept = len(text) - next(starts, 0)
+        self._held = text[kept:]
+        return text[:kept]
+
+
 class Patience:
     """Waits longer from try to try, and gives up when nothing was reached for so many seconds."""
 
@@ -168,7 +214,10 @@ class Patience:
             hint=f"the job goes on without this program; `daft logs {self._submission_id}` follows it again",
         ) from error
 
-    def pause(self, *, eager: bool = False) -> None:
-        """Wait before the next try, only shortly when `eager`."""
-        self._pause = _FIRST_PAUSE if eager else min(self._pause * 2, _LONGEST_PAUSE)
+    def pause(self, *, eager: bool) -> None:
+        """Wait before the next try, each time longer; not at all when the last one has brought something."""
+        if eager:
+            self._pause = _FIRST_PAUSE
+            return
         self._sleep(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from daft_launcher.errors import JobError, UsageError
 from daft_launcher.job import Job, JobStatus, LogIncompleteError, UnreachableError, exit_status, load_job
@@ -130,7 +130,7 @@ class RayJobs:
             time.sleep(self._poll_seconds)
 
     def follow(self, submission_id: str) -> Iterator[str]:
-        """Yield a job's log as it comes, each character once, until the job has ended and all of it was read.
+        """Yield what a job writes as it comes, each character once, until it has ended and all of it was read.
 
         Goes on after a broken connection from where it was. Raises JobError when nothing has answered for
         `reconnect_timeout` seconds, and LogIncompleteError when the job had ended by then.
@@ -152,17 +152,22 @@ class RayJobs:
                 else:
                     yield message if isinstance(message, str) else message.decode()
 
-    def read_log(self, submission_id: str, *, expected_characters: int) -> Iterator[str]:
+    def read_log(self, job: Job, *, expected_characters: int) -> Iterator[str]:
         """Yield the log of a job that has ended, from beginning to end."""
-        if expected_characters < _WHOLE_LOG_CHARACTERS:
+        if expected_characters < _WHOLE_LOG_CHARACTERS or job.driver_node_id is None:
             # When this fails, Ray cannot decode it: the way below has the bytes themselves.
             with suppress(JobError):
-                whole = self._http.json("GET", _job_path(submission_id, "/logs"))
+                whole = self._http.json("GET", _job_path(job.submission_id, "/logs"))
                 yield str(whole.get("logs", ""))
                 return
-        query = f"submission_id={quote(submission_id, safe='')}&lines=-1&timeout={_ANSWER_SECONDS}"
+        query = {
+            "node_id": job.driver_node_id or "",
+            "filename": f"job-driver-{job.submission_id}.log",
+            "lines": -1,
+            "timeout": _ANSWER_SECONDS,
+        }
         text = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
-        for chunk in self._http.chunks(f"/api/v0/logs/file?{query}"):
+        for chunk in self._http.chunks(f"/api/v0/logs/file?{urlencode(query)}"):
             yield text.decode(chunk)
         yield text.decode(b"", final=True)
 
@@ -257,7 +262,7 @@ class _Http:
     @contextmanager
     def stream(self, path: str) -> Iterator[ClientConnection]:
         """Keep a WebSocket open."""
-        from websockets.exceptions import InvalidStatus, WebSocketException
+        from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
         from websockets.sync.client import connect
 
         address = urlsplit(self.url)
@@ -279,7 +284,7 @@ class _Http:
         except InvalidStatus as error:
             body = (error.response.body or b"").decode(errors="replace")
             raise self._refused(f"GET {path}", error.response.status_code, body) from error
-        except ValueError as error:
+        except (ValueError, InvalidURI) as error:  # a redirect
             raise not_ray(self.url, f"GET {path}") from error
         except (OSError, WebSocketException) as error:
             raise no_answer(self.url, error) from error

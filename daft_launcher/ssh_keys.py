@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GENERATED_KEY = "id_ed25519"
 
 _MAX_BYTES = 1 << 16
+_OPENSSH_HEADER = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 
 
@@ -83,9 +84,8 @@ def load_private_key(path: Path) -> PrivateKey | None:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     data = _read(path)
-    load = (
-        serialization.load_ssh_private_key if b"BEGIN OPENSSH" in data else serialization.load_pem_private_key
-    )
+    openssh = _OPENSSH_HEADER in data
+    load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
         key = load(data, password=None)
     except TypeError:  # this is how cryptography asks for a passphrase
@@ -119,10 +119,10 @@ def _read(path: Path) -> bytes:
 
 
 def _readable_public_half(path: Path) -> str | None:
-    body = b"".join(line for line in _read(path).splitlines() if not line.startswith(b"--"))
-    blob = base64.b64decode(body)
-    if not blob.startswith(_OPENSSH_MAGIC):
+    data = _read(path)
+    if _OPENSSH_HEADER not in data:
         return None
+    blob = base64.b64decode(b"".join(line for line in data.splitlines() if not line.startswith(b"--")))
     # PROTOCOL.key: magic, cipher, kdf, kdf's options, number of keys, and then the public half of each.
     rest = blob[len(_OPENSSH_MAGIC) :]
     for _ in range(3):

@@ -84,7 +84,7 @@ def parse_host_key(line: str) -> PKey:
 
 def _dial(login: Login) -> socket.socket:
     try:
-        return socket.create_connection((login.host, login.port), timeout=login.timeout)
+        connection = socket.create_connection((login.host, login.port), timeout=login.timeout)
     except ConnectionRefusedError as error:
         raise TunnelError(
             f"{login.where} refuses SSH connections",
@@ -98,19 +98,21 @@ def _dial(login: Login) -> socket.socket:
             hint="this machine's public address may have changed since `daft up`: run it again to let the new one in; "
             "`daft list` shows the head's state and address",
         ) from error
+    # Without this every question that paramiko asks may wait for the acknowledgement of the last: 40 ms on Linux.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def _shake_hands(transport: Transport, expected: PKey, login: Login) -> None:
     from paramiko import SSHException
 
     transport.set_log_channel(LOG.name)
-    # The timeout of start_client bounds the whole handshake, if the one for the first line does not strike first.
-    transport.banner_timeout = 2 * login.timeout
+    transport.banner_timeout = transport.handshake_timeout = login.timeout
     options = transport.get_security_options()
     options.key_types = sorted(options.key_types, key=lambda kind: kind != expected.get_name())
     try:
         transport.start_client(timeout=login.timeout)
-        # start_client returns when its time is over, as if all were well; then this raises.
+        # start_client returns as if all were well when its time is over; then this raises.
         answered = transport.get_remote_server_key()
     except (SSHException, EOFError, OSError) as error:
         raise TunnelError(
@@ -137,7 +139,7 @@ def _authenticate(transport: Transport, keys: Sequence[tuple[str, PKey]], login:
         if not transport.is_active():  # the server takes six keys or fewer before it hangs up
             break
     raise TunnelError(
-        f"{login.user}@{login.where} refuses to log in {', '.join(tried)}",
+        f"cannot log in as {login.user}@{login.where} with {', '.join(tried)}",
         hint="`-i KEY` names the key that the cluster was made with; `ssh_user` must be the image's login, "
         "ec2-user on Amazon Linux, ubuntu on Ubuntu",
     )

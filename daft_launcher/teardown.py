@@ -101,6 +101,8 @@ def _destroy(
         return DownResult(existed=False, gone=True)
     terraform.init()
     running = terraform.start_destroy()
+    # Nothing bills at home and it takes seconds: stay until the processes are gone.
+    wait = wait or reference.provider == "local"
     try:
         if not wait and _handed_over(running, reference, tools, until):
             return DownResult(existed=True, gone=False, log=running.log)

@@ -59,6 +59,6 @@ def _version_output(path: Path, *, environ: Mapping[str, str], timeout: float) -
             raise TerraformError(f"`{path}` did not tell its version within {timeout:g} seconds") from None
         finally:
             if process.poll() is None:
-                # The whole group: in a shim it is the child that hangs, and it would keep our pipe open.
+                # The whole group: in a shim it is the child that hangs, and it would live on.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from daft_launcher.errors import AWSError
-from daft_launcher.models import Clock, Cluster, HeadStatus, Instance, ProviderName, RayApi
+from daft_launcher.errors import AWSError, MissingCredentialsError
+from daft_launcher.models import Clock, Cluster, HeadStatus, Instance, InstanceState, ProviderName, RayApi
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_head import HeadWatch, get_head_login
 from daft_launcher.providers.aws_instances import (
@@ -19,7 +19,8 @@ from daft_launcher.providers.aws_instances import (
     read_instances,
     sort_instances,
 )
-from daft_launcher.providers.aws_leftovers import find_leftovers
+from daft_launcher.providers.aws_leftovers import find_leftovers, is_all_shutting_down
+from daft_launcher.state_dir import read_reference
 
 RAY_PORT = 8265
 RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no secret
@@ -69,14 +70,29 @@ class AWSProvider:
         """Return the nodes of one cluster, or of all, in this region."""
         return _list_region(self._access, self._region, cluster, PAGE_SIZE)
 
-    def dead_resources(self, directory: Path) -> list[str]:  # noqa: ARG002 - the port has it
-        """Return nothing: AWS replaces dead workers, and Terraform's refresh notices a dead head."""
-        return []
+    def dead_resources(self, directory: Path) -> list[str]:
+        """Return the head's address when it has said that it failed: only a new one can become ready.
+
+        AWS replaces dead workers, and Terraform's refresh notices a head that is gone.
+        """
+        stored = read_reference(directory)
+        if stored is None or stored["provider"] != self.name:
+            return []
+        nodes = self.list_instances(stored["name"])
+        failed = any(
+            node.role == "head" and node.state is InstanceState.RUNNING and node.status == "failed"
+            for node in nodes
+        )
+        return ["module.cluster.aws_instance.head"] if failed else []
 
     def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
         """Yield each new status of the head until it is ready."""
         watch = HeadWatch(self._access, cluster, clock=self._clock, step_timeout=step_timeout)
         return watch.statuses()
+
+    def all_shutting_down(self, cluster: str) -> bool:
+        """Return whether every instance has been asked to end, and no Auto Scaling group can add another."""
+        return is_all_shutting_down(self._access, self._region, cluster)
 
     def leftovers(self, cluster: str) -> list[str]:
         """Return what in this region, and in IAM, still carries the cluster's tags."""
@@ -137,7 +153,8 @@ def list_instances_in(
 ) -> RegionListing:
     """Return the nodes of one cluster, or of all, in the regions named; in the user's own when none is.
 
-    A region that fails stands in `failures`; raises AWSError when it cannot even be known which to ask.
+    A region that fails stands in `failures`. Raises AWSError when it cannot be known which to ask, and
+    MissingCredentialsError when nobody may ask.
     """
     access = AWSAccess(profile=profile)
     asked = (
@@ -149,6 +166,8 @@ def list_instances_in(
     def ask(region: str) -> None:
         try:
             found[region] = _list_region(access, region, cluster, page_size)
+        except MissingCredentialsError:
+            raise
         except AWSError as error:
             failures[region] = error
 
@@ -174,10 +193,20 @@ def _enabled_regions(access: AWSAccess) -> list[str]:
 def _in_parallel(ask: Callable[[str], None], regions: Sequence[str]) -> None:
     if len(regions) == 1:
         return ask(regions[0])
+    fatal: list[Exception] = []
+
+    def run(region: str) -> None:
+        try:
+            ask(region)
+        except Exception as error:
+            fatal.append(error)
+
     # Daemons, so that Ctrl-C does not wait for a region that hangs.
-    threads = [threading.Thread(target=ask, args=(region,), daemon=True) for region in regions]
+    threads = [threading.Thread(target=run, args=(region,), daemon=True) for region in regions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if fatal:
+        raise fatal[0]
     return None

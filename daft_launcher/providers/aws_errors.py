@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from daft_launcher.errors import AWSError
+from daft_launcher.errors import AWSError, MissingCredentialsError
 
 LONGEST_ANSWER = 400
 # AWS refuses signatures that are over five minutes off; what is near that is worth naming.
@@ -85,7 +85,8 @@ def explain(error: Exception, asked: Asked) -> AWSError:
 
 def _explain_credentials(error: Exception, names: set[str], known: dict[str, Any], asked: Asked) -> AWSError:
     if "NoCredentialsError" in names:
-        return asked.failed("this machine has no AWS credentials", asked.login())
+        message = f"could not {asked.what} in {asked.region}: this machine has no AWS credentials"
+        return MissingCredentialsError(message, hint=asked.login())
     if "PartialCredentialsError" in names:
         return asked.failed(f"the AWS credentials lack `{known.get('cred_var')}`", asked.login())
     if names & SESSION_LOST or "still expired" in str(error):

@@ -15,6 +15,7 @@ from daft_launcher.providers.aws_instances import (
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.client import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
     from mypy_boto3_autoscaling.type_defs import FilterTypeDef as GroupFilterTypeDef
     from mypy_boto3_ec2.client import EC2Client
     from mypy_boto3_iam.client import IAMClient
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # The path that terraform/aws/iam.tf gives to roles and instance profiles.
 IAM_PATH = "/daft/"
+ENDING = {"shutting-down", "terminated"}
 
 
 def find_leftovers(access: AWSAccess, region: str, cluster: str) -> list[str]:
@@ -37,6 +39,25 @@ def find_leftovers(access: AWSAccess, region: str, cluster: str) -> list[str]:
     with access.asking("iam", region, what) as iam:
         found += [*_roles(iam, cluster, region), *_profiles(iam, cluster, region)]
     return found
+
+
+def is_all_shutting_down(access: AWSAccess, region: str, cluster: str) -> bool:
+    """Return whether every instance is on its way out and none can follow.
+
+    The groups come first: one that is on its way out itself starts nothing after the instances were read.
+    """
+    what = f"see whether `{cluster}` is shutting down"
+    with access.asking("autoscaling", region, what) as autoscaling:
+        if any(_may_launch(group) for group in _describe_groups(autoscaling, cluster)):
+            return False
+    with access.asking("ec2", region, what) as ec2:
+        instances = describe_instances(ec2, cluster_filters(cluster))
+    return all(instance["State"]["Name"] in ENDING for instance in instances)
+
+
+def _may_launch(group: AutoScalingGroupTypeDef) -> bool:
+    # A group has a status only while it is being deleted.
+    return not group.get("Status") and group["MaxSize"] > 0
 
 
 def _instances(ec2: EC2Client, cluster: str) -> Iterator[str]:
@@ -62,12 +83,16 @@ def _other_ec2(ec2: EC2Client, cluster: str) -> Iterator[str]:
 
 
 def _groups(autoscaling: AutoScalingClient, cluster: str) -> Iterator[str]:
+    for group in _describe_groups(autoscaling, cluster):
+        yield f"Auto Scaling group {group['AutoScalingGroupName']}"
+
+
+def _describe_groups(autoscaling: AutoScalingClient, cluster: str) -> list[AutoScalingGroupTypeDef]:
     filters: list[GroupFilterTypeDef] = [
         {"Name": f"tag:{key}", "Values": [value]} for key, value in cluster_tags(cluster).items()
     ]
-    for page in autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters):
-        for group in page["AutoScalingGroups"]:
-            yield f"Auto Scaling group {group['AutoScalingGroupName']}"
+    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
+    return [group for page in pages for group in page["AutoScalingGroups"]]
 
 
 def _parameters(ssm: SSMClient, cluster: str) -> Iterator[str]:

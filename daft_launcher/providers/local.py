@@ -45,7 +45,8 @@ class _Node:
     @property
     def alive(self) -> bool:
         """Whether its first process is still the one that was started, and not another with its number."""
-        return self.pid is not None and _process_start(self.pid) == self.process_start
+        started = _process_start(self.pid) if self.pid is not None else None
+        return started is not None and started == self.process_start
 
     @property
     def state(self) -> InstanceState:
@@ -71,8 +72,7 @@ class LocalProvider:
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes that were started and not stopped, living or dead; by cluster, the head first."""
-        nodes = [node for folder in sorted(self._state_dir.glob("*.local")) for node in _read_nodes(folder)]
-        return [_instance(node) for node in nodes if cluster in (None, node.cluster)]
+        return [_instance(node) for node in self._nodes(cluster)]
 
     def dead_resources(self, directory: Path) -> list[str]:
         """Return the Terraform addresses of dead nodes; of the head alone when it is dead, for all hang on it."""
@@ -89,7 +89,7 @@ class LocalProvider:
         while not _answers(head := _living_head(cluster), token):
             if time.monotonic() > deadline:
                 raise ProviderError(
-                    f"{head.instance_id} runs, but its job API at {_url(head)} has not answered for {step_timeout:.0f} s",
+                    f"{head.instance_id} runs, but has not answered at {_url(head)} for {step_timeout:.0f} s",
                     hint=f"its log is {cluster.directory / 'run/logs/head.log'}",
                 )
             if not waiting:
@@ -98,11 +98,13 @@ class LocalProvider:
             time.sleep(0.2)
         yield HeadStatus(step="ready")
 
+    def all_shutting_down(self, cluster: str) -> bool:
+        """Return whether no node lives; a process that was asked to end is waited for, unlike a machine."""
+        return not any(node.alive for node in self._nodes(cluster))
+
     def leftovers(self, cluster: str) -> list[str]:
         """Return the processes, ports and folders that are left of a cluster's nodes."""
-        folders = self._state_dir.glob("*.local")
-        nodes = [node for folder in folders for node in _read_nodes(folder) if node.cluster == cluster]
-        return [line for node in nodes for line in _leftovers(node)]
+        return [line for node in self._nodes(cluster) for line in _leftovers(node)]
 
     def remove_leftovers(self, directory: Path) -> None:
         """Stop what is left of a cluster whose Terraform state is lost, and remove its run folder."""
@@ -137,6 +139,10 @@ class LocalProvider:
 
         with forward_port(local_port, _ADDRESS, head.ports["dashboard"]):
             yield RayApi(url=f"http://{_ADDRESS}:{local_port}", token=token)
+
+    def _nodes(self, cluster: str | None) -> list[_Node]:
+        folders = sorted(self._state_dir.glob("*.local"))
+        return [node for folder in folders for node in _read_nodes(folder) if cluster in (None, node.cluster)]
 
 
 def _read_nodes(directory: Path) -> list[_Node]:
