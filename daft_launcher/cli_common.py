@@ -57,6 +57,7 @@ class Boundary(TyperGroup):
     """Where every failure becomes a message and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - where Context lies differs between versions of Typer
+        """Run the command; a failure ends the program with a message, and with a traceback under `--debug`."""
         try:
             return super().invoke(ctx)
         except DaftLauncherError as error:

@@ -43,7 +43,7 @@ class AWSError(ProviderError):
 
 
 class MissingCredentialsError(AWSError):
-    """This machine has no AWS credentials at all."""
+    """There are no AWS credentials on this machine at all."""
 
 
 class TunnelError(DaftLauncherError):
