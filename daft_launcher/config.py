@@ -79,7 +79,7 @@ class Aws(_Table):
     ssh_allowed_cidrs: Annotated[tuple[shape.Cidr, ...], Field(strict=False, max_length=50)] = Field(
         (), description="Networks that may reach port 22. Default: the address of the machine that runs `up`."
     )
-    ssh_key_name: shape.Line | None = Field(
+    ssh_key_name: shape.KeyName | None = Field(
         None, description="An EC2 key pair that exists. Default: a new one."
     )
     iam_instance_profile: shape.InstanceProfile | None = Field(
@@ -194,7 +194,7 @@ def _load_toml(path: Path) -> tuple[str, dict[str, Any]]:
     import tomli
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return text, _with_underscores(tomli.loads(text))
     except FileNotFoundError:
         hint = "write one with `daft init-config`, or name yours with `--config FILE`"
@@ -204,7 +204,8 @@ def _load_toml(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path} is a directory, not a file", hint=hint) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except tomli.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: a number of thousands of digits and deep nesting fail in Python itself.
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from daft_launcher.config_types import shown
 from daft_launcher.toml_lines import find_line
 
 if TYPE_CHECKING:
@@ -55,31 +57,30 @@ def _sentence(error: ErrorDetails, location: Sequence[str | int], schema: type[B
     if kind == "value_error":
         return f"`{name}` {context['error']}"
     if kind == "literal_error":
-        return f"`{name}` must be {context['expected']}, not {error['input']!r}"
+        return f"`{name}` must be {context['expected']}, not {shown(error['input'])}"
     if kind == "union_tag_invalid":
-        return f"`{name}.type` must be {context['expected_tags']}, not {context['tag']!r}"
+        return f"`{name}.type` must be {context['expected_tags']}, not {shown(context['tag'])}"
     if kind in _WANTED:
-        return f"`{name}` {_WANTED[kind]}, not {_shown(error['input'])}"
-    return f"`{name}` {_bound(error['msg'])}, not {_shown(error['input'])}"
+        return f"`{name}` {_WANTED[kind]}, not {shown(error['input'])}"
+    return f"`{name}` {_bound(error['msg'])}, not {shown(error['input'])}"
 
 
 def _bound(message: str) -> str:
     """Turn pydantic's `Input should be less than or equal to 5` into `must be less than or equal to 5`."""
     for start in ("Input should", "Tuple should", "Dictionary should", "Value should"):
         message = message.replace(start, "must", 1)
-    return message.partition(", not")[0]
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401 - whatever the TOML file holds
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}…"
+    return message.partition(", not")[0].removesuffix(" after validation")
 
 
 def _dotted(location: Sequence[str | int]) -> str:
     dotted = ""
     for part in location:
-        dotted += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if dotted else part
+        dotted += f"[{part + 1}]" if isinstance(part, int) else f".{_key(part)}" if dotted else _key(part)
     return dotted
+
+
+def _key(part: str) -> str:
+    return part if re.fullmatch(r"[\w-]{1,60}", part) else shown(part)
 
 
 def _nearest(location: Sequence[str | int], schema: type[BaseModel]) -> str:

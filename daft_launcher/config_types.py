@@ -16,15 +16,22 @@ PLACEHOLDER = "CHANGE-ME"
 # templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
 NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
 
+_VERSION_PATTERN = r"\d{1,6}(\.\d{1,6}){1,2}((a|b|rc|\.post|\.dev)\d{1,6})?"
 _TAG_PUNCTUATION = set(" _.:/=+-@")
 
 
+def shown(value: object) -> str:
+    """Return a value as it may stand in a message: on one line, and cut where it is long."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
 def _shape(pattern: str, meaning: str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
-            raise ValueError(f"must be {meaning}, not {value!r}")
+            raise ValueError(f"must be {meaning}, not {shown(value)}")
         return value
 
     return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern})]
@@ -39,9 +46,22 @@ def _text(*, allowed_controls: str = "", longest: int) -> Callable[[str], str]:
             raise ValueError("must not be empty")
         if len(value) > longest:
             raise ValueError(f"must have at most {longest} characters, not {len(value)}")
-        return value
+        return _composed(value)
 
     return check
+
+
+def _composed(value: str) -> str:
+    # Terraform silently stores every string in this form, so any other would arrive changed.
+    composed = unicodedata.normalize("NFC", value)
+    if composed != value:
+        position = next(
+            i for i, pair in enumerate(zip(value, composed + "\0", strict=False)) if pair[0] != pair[1]
+        )
+        raise ValueError(
+            f"must be in composed Unicode (NFC), which Terraform would make of it: see {shown(value[position:])}"
+        )
+    return value
 
 
 def _name(value: str) -> str:
@@ -50,25 +70,29 @@ def _name(value: str) -> str:
     if not re.fullmatch(NAME_PATTERN, value):
         raise ValueError(
             "must be 1 to 30 lower-case letters, digits, `-` or `_`, start with a letter "
-            f"and end with a letter or a digit, not {value!r}"
+            f"and end with a letter or a digit, not {shown(value)}"
         )
     return value
 
 
 def _cidr(value: str) -> str:
     try:
-        return str(ipaddress.ip_network(value))
+        # A zone (`fe80::%eth0/64`) means something on one machine only.
+        return str(ipaddress.ip_network(value.replace("%", "|")))
     except ValueError as error:
-        raise ValueError(f"must be a network like '203.0.113.7/32': {error}") from None
+        problem = str(error) if len(value) <= 60 else f"{shown(value)} is none"
+        raise ValueError(f"must be a network like '203.0.113.7/32': {problem}") from None
 
 
-def _version_from(floor: tuple[int, ...], example: str) -> Callable[[str], str]:
+def _version_from(
+    floor: tuple[int, ...], example: str, *, pattern: str = _VERSION_PATTERN
+) -> Callable[[str], str]:
     def check(value: str) -> str:
-        if not re.fullmatch(r"\d+(\.\d+){1,2}((a|b|rc|\.post|\.dev)\d+)?", value):
-            raise ValueError(f"must be a version like '{example}', not {value!r}")
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(f"must be a version like '{example}', not {shown(value)}")
         numbers = tuple(int(part) for part in re.findall(r"\d+", value)[:2])
         if numbers < floor:
-            raise ValueError(f"must be at least {'.'.join(map(str, floor))}, not {value!r}")
+            raise ValueError(f"must be at least {'.'.join(map(str, floor))}, not {shown(value)}")
         return value
 
     return check
@@ -93,21 +117,24 @@ def _tag_text(value: str) -> str:
     for character in value:
         if not (character.isalnum() or character in _TAG_PUNCTUATION):
             raise ValueError(f"tags may hold letters, digits, spaces and _ . : / = + - @, not {character!r}")
-    return value
+    return _composed(value)
 
 
 ClusterName = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-Region = _shape(r"^[a-z]{2}(-[a-z]+)+-\d{1,2}$", "a region like 'us-west-2'")
+Region = _shape(r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$", "a region like 'us-west-2'")
 SshUser = _shape(r"^[a-z_][a-z0-9_-]{0,31}$", "a Linux account name like 'ec2-user'")
 InstanceType = _shape(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "an EC2 instance type like 'm7g.medium'")
 ImageId = _shape(r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", "an image id like 'ami-01c3c55948a949a52'")
 VpcId = _shape(r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$", "a VPC id like 'vpc-0123456789abcdef0'")
 SubnetId = _shape(r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$", "a subnet id like 'subnet-0123456789abcdef0'")
+KeyName = _shape(r"^[ -~]{1,255}$", "the name of an EC2 key pair")
 InstanceProfile = _shape(r"^[\w+=,.@-]{1,128}$", "the name of an IAM instance profile")
 PolicyArn = _shape(r"^arn:aws[a-z-]*:iam::(aws|\d{12}):policy/[\w+=,.@/-]+$", "the ARN of an IAM policy")
 Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket")
 Cidr = Annotated[str, AfterValidator(_cidr)]
-PythonVersion = Annotated[str, AfterValidator(_version_from((3, 10), "3.12"))]
+PythonVersion = Annotated[
+    str, AfterValidator(_version_from((3, 10), "3.12", pattern=r"3\.\d{1,2}(\.\d{1,2})?"))
+]
 RayVersion = Annotated[str, AfterValidator(_version_from((2, 54), "2.60.0"))]
 DaftVersion = Annotated[str, AfterValidator(_version_from((0, 5), "0.7.26"))]
 Line = Annotated[str, AfterValidator(_text(longest=1024))]

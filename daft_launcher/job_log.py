@@ -10,7 +10,7 @@ from typing import Protocol
 from daft_launcher.errors import JobError
 from daft_launcher.job import Job, LogIncompleteError, UnreachableError
 
-_FIRST_LINE = re.compile(r"\A\S+ \S+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
+_FIRST_LINE = re.compile(r"\A[\d-]+ [\d:,]+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
 _LONGEST_FIRST_LINE = 200
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
@@ -156,7 +156,7 @@ class OwnOutput:
     def _without(self, line: str, text: str) -> str:
         self._held = ""
         if self._at_start:
-            if "\n" not in text and len(text) < _LONGEST_FIRST_LINE:
+            if text[:1].isdigit() and "\n" not in text and len(text) < _LONGEST_FIRST_LINE:
                 self._held = text
                 return ""
             text = _FIRST_LINE.sub("", text, count=1)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import DaftLauncherError, Interrupted, StateError
-from daft_launcher.lock import lock_cluster
+from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Clock, Cluster, Instance, InstanceState, Plan, Provider, Reporter
 from daft_launcher.render import RenderedCluster, render_cluster
 from daft_launcher.state_dir import (
@@ -28,6 +28,7 @@ from daft_launcher.state_dir import (
 )
 
 PRIVATE_KEY = "id_ed25519"
+_DOWN_SECONDS = 600
 
 
 class RunningDestroy(Protocol):
@@ -104,7 +105,7 @@ def up(config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float) -
     rendered = render_cluster(config)
     directory = _root_for(config, tools)
     tools.provider.check_access()
-    with _made(directory), lock_cluster(directory, command="daft up") as lock:
+    with _made(directory), _lock_after_down(directory, tools) as lock:
         terraform = tools.open_terraform(directory, lock)
         with _plan_file(directory) as plan_file:
             plan = _agreed_plan(rendered, directory, terraform, plan_file, tools, yes=yes)
@@ -178,6 +179,25 @@ def _agreed_plan(
         written.restore()
         raise
     return planned
+
+
+@contextlib.contextmanager
+def _lock_after_down(directory: Path, tools: Tools) -> Iterator[int]:
+    """Hold the cluster's lock, after waiting for a `daft down` that still removes what was there before."""
+    waits_until, told = tools.clock.now() + _DOWN_SECONDS, False
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                lock = held.enter_context(lock_cluster(directory, command="daft up"))
+                break
+            except ClusterLockedError as error:
+                if not error.held_by("daft down") or tools.clock.now() >= waits_until:
+                    raise
+                if not told:
+                    tools.reporter.note(f"waiting for {error.holder} to end")
+                told = True
+                tools.clock.sleep(1)
+        yield lock
 
 
 def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter, *, yes: bool) -> None:

@@ -43,6 +43,10 @@ class ClusterLockedError(StateError):
         )
         self.holder = holder
 
+    def held_by(self, command: str) -> bool:
+        """Return whether the holder said that it is this command."""
+        return self.holder is not None and self.holder.command == command
+
 
 @contextlib.contextmanager
 def lock_cluster(directory: Path, *, command: str) -> Iterator[int]:

@@ -3,8 +3,6 @@
 ssh.py builds the tunnel on it. sshtunnel's own way to connect has no timeout and hides why it failed.
 """
 
-# ruff: noqa: TID251 - the second half of ssh.py, which owns paramiko
-
 from __future__ import annotations
 
 import base64

@@ -46,7 +46,7 @@ def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: flo
                 terraform = tools.open_terraform(directory, lock)
                 return _destroy(reference, terraform, directory, tools, wait=wait, until=until)
         except ClusterLockedError as error:
-            if error.holder is None or error.holder.command != COMMAND:
+            if not error.held_by(COMMAND):
                 raise
             if not wait and tools.provider.all_shutting_down(reference.name):
                 return DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")

@@ -23,6 +23,8 @@ from daft_launcher.terraform_events import describe_diagnostic, parse_event, to_
 OnEvent = Callable[[TerraformEvent], None]
 
 _POLL_SECONDS = 0.05
+# What `init` says of a provider that comes from the user's own folder, as the user asked for.
+_EXPECTED_WARNINGS = ("Incomplete lock file information for providers",)
 
 
 class TerraformRoot:
@@ -202,8 +204,9 @@ class RunningTerraform:
         event = parse_event(line)
         if event is None:
             self._words.append(line.rstrip())
-        else:
-            self._events.append(event)
+            return
+        self._events.append(event)
+        if not (event.diagnostic and event.diagnostic.summary in _EXPECTED_WARNINGS):
             self._on_event(event)
 
     def _raise_for_status(self) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-_HEADER = re.compile(r"^\s*\[\[?\s*(?P<path>[^\]]+?)\s*\]")
-_KEY = re.compile(r"""^\s*(?P<path>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
-_MULTILINE = ('"""', "'''")
+_TOKEN = re.compile(
+    r'''(?P<string>"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')'''
+    r"""|(?P<comment>\#[^\n]*)|(?P<newline>\n)|(?P<open>[\[{])|(?P<close>[\]}])|(?P<assign>=)"""
+    r"""|(?P<word>[^\s"'\#\[\]{}=.,]+)|(?P<other>.)""",
+    re.DOTALL,
+)
 
 
 def find_line(text: str, path: Sequence[str | int]) -> int | None:
     """Return the 1-based line of the longest prefix of `path` that stands in `text`, None when none does.
 
-    Keys are compared with `-` and `_` taken as equal; list indexes in `path` end the comparison.
+    `text` is valid TOML. Keys are compared with `-` and `_` taken as equal; list indexes in `path` end the
+    comparison, and so does a table that is written inline.
     """
     wanted = tuple(_normal(part) for part in _names(path))
     best: tuple[int, int] | None = None
@@ -33,22 +36,31 @@ def _names(path: Sequence[str | int]) -> Iterator[str]:
 
 
 def _keys(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield each table and each key outside of values with its line."""
     table: tuple[str, ...] = ()
-    closing: str | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if closing is not None:
-            closing = None if closing in line else closing
-            continue
-        if header := _HEADER.match(line):
-            table = _parts(header["path"])
-            yield number, table
-        elif key := _KEY.match(line):
-            yield number, table + _parts(key["path"])
-            closing = next((mark for mark in _MULTILINE if line.count(mark) % 2), None)
+    parts: list[str] = []
+    in_value, depth, line = False, 0, 1
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "newline" and depth == 0:
+            parts, in_value = [], False
+        elif in_value:
+            depth += (kind == "open") - (kind == "close")
+        elif kind in ("string", "word"):
+            parts.append(_normal(_unquoted(token[0])))
+        elif kind == "assign":
+            in_value = True
+            yield line, (*table, *parts)
+        elif kind == "close" and parts:
+            table, parts = tuple(parts), []
+            yield line, table
+        line += token[0].count("\n")
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    return tuple(_normal(part.strip("\"'")) for part in _PART.findall(path))
+def _unquoted(part: str) -> str:
+    import tomli
+
+    return str(tomli.loads(f"_ = {part}")["_"]) if part[0] in "\"'" else part
 
 
 def _normal(part: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from daft_launcher.errors import AWSError, MissingCredentialsError
+from daft_launcher.errors import AWSError, MissingCredentialsError, TunnelError
 from daft_launcher.models import Clock, Cluster, HeadStatus, Instance, InstanceState, ProviderName, RayApi
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_head import HeadWatch, get_head_login
@@ -22,8 +23,12 @@ from daft_launcher.providers.aws_instances import (
 from daft_launcher.providers.aws_leftovers import find_leftovers, is_all_shutting_down
 from daft_launcher.state_dir import read_reference
 
+if TYPE_CHECKING:
+    from daft_launcher.ssh import Tunnel
+
 RAY_PORT = 8265
 RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no secret
+_TUNNEL_CHECK_SECONDS = 2.0
 DEFAULT_SSH_USER = "ec2-user"
 
 
@@ -123,7 +128,7 @@ class AWSProvider:
             remote_port=RAY_PORT,
             local_port=local_port,
         )
-        with tunnel as port:
+        with tunnel as port, _kept_open(tunnel):
             yield RayApi(url=f"http://127.0.0.1:{port}", token=token.decode().strip())
 
     def _operator_cidrs(self) -> list[str]:
@@ -141,6 +146,26 @@ class AWSProvider:
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
         return ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+
+
+@contextmanager
+def _kept_open(tunnel: Tunnel) -> Iterator[None]:
+    """Open a tunnel again whenever it is cut while the context is open; it keeps its port."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(_TUNNEL_CHECK_SECONDS):
+            # Whoever uses the tunnel gives up in its own time, and says why.
+            with suppress(TunnelError):
+                tunnel.ensure_open()
+
+    keeper = threading.Thread(target=keep, daemon=True, name="tunnel-keeper")
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join(_TUNNEL_CHECK_SECONDS)
 
 
 def list_instances_in(
