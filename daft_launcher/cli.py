@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +41,7 @@ def _show_version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
-        sys.stdout.write(f"daft-launcher {version('daft-launcher')}\n")
+        typer.echo(f"daft-launcher {version('daft-launcher')}")
         raise typer.Exit
 
 
@@ -86,15 +88,16 @@ def init_config(
 
     write_starter_config(file, provider=provider.value, name=name)
     todo = "" if name else "; give the cluster a name in it"
-    console_of(ctx).note(f"wrote {file}{todo}. Next: `daft up --plan`, then `daft up`")
+    option = "" if file == DEFAULT_CONFIG else f" -c {shlex.quote(str(file))}"
+    console_of(ctx).note(f"wrote {file}{todo}. Next: `daft up{option} --plan`, then `daft up{option}`")
 
 
 @app.command("config-schema")
 def config_schema(ctx: typer.Context) -> None:
     """Print the JSON Schema of the configuration file."""
-    from daft_launcher.config import config_schema
+    from daft_launcher.starter import schema_text
 
-    console_of(ctx).document(config_schema())
+    console_of(ctx).data(schema_text())
 
 
 @app.command()
@@ -215,6 +218,18 @@ app.command()(cli_jobs.logs)
 app.command("stop-job")(cli_jobs.stop_job)
 
 
+def _open_closed_streams() -> None:
+    """Make up for a stream that the program was started without (`daft list >&-`): a file would get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - lives as long as we
+
+
 def main() -> None:
     """Run the program."""
+    _open_closed_streams()
     app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from daft_launcher import config_types as shape
 from daft_launcher.config_problems import describe_problems
@@ -89,6 +89,15 @@ class Aws(_Table):
         (), description="Policies to attach to the cluster's role, for the data that jobs read and write."
     )
     spot: bool = Field(False, description="Whether workers are spot instances.")
+
+    @model_validator(mode="after")
+    def _policies_need_a_role_of_ours(self) -> Aws:
+        if self.iam_instance_profile and self.iam_policy_arns:
+            raise ValueError(
+                "has both iam_instance_profile and iam_policy_arns: attach the policies to the role of your "
+                "profile, or leave one of the two out"
+            )
+        return self
 
 
 class S3Backend(_Table):

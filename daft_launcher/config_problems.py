@@ -33,6 +33,8 @@ def describe_problems(
     problems = []
     for error in errors:
         location = _as_written(error["loc"])
+        if error["type"].startswith("union_tag_"):
+            location.append("type")
         problems.append((find_line(text, location) or 1, _sentence(error, location, schema)))
     return sorted(problems)
 
@@ -53,13 +55,15 @@ def _sentence(error: ErrorDetails, location: Sequence[str | int], schema: type[B
     if kind == "extra_forbidden":
         return f"`{name}` is not a key that is known here{_nearest(location, schema)}"
     if kind in ("missing", "union_tag_not_found"):
-        return f"`{name if kind == 'missing' else name + '.type'}` is required and missing"
+        return f"`{name}` is required and missing"
     if kind == "value_error":
         return f"`{name}` {context['error']}"
     if kind == "literal_error":
         return f"`{name}` must be {context['expected']}, not {shown(error['input'])}"
     if kind == "union_tag_invalid":
-        return f"`{name}.type` must be {context['expected_tags']}, not {shown(context['tag'])}"
+        return (
+            f"`{name}` must be {context['expected_tags'].replace(', ', ' or ')}, not {shown(context['tag'])}"
+        )
     if kind in _WANTED:
         return f"`{name}` {_WANTED[kind]}, not {shown(error['input'])}"
     return f"`{name}` {_bound(error['msg'])}, not {shown(error['input'])}"
@@ -86,8 +90,10 @@ def _key(part: str) -> str:
 def _nearest(location: Sequence[str | int], schema: type[BaseModel]) -> str:
     known = _keys_at(location[:-1], schema)
     wrong = str(location[-1]).replace("-", "_")
-    if wrong in known:
+    if wrong in known and wrong != location[-1]:
         return f"; `{wrong}` stands there in both spellings"
+    if wrong in known:
+        return "; it belongs to a backend of another type"
     elsewhere = {key: table for table in schema.model_fields for key in _keys_at([table], schema)}
     if wrong in elsewhere:
         return f"; `{wrong}` belongs to [{elsewhere[wrong]}]"

@@ -10,13 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-PLACEHOLDER = "CHANGE-ME"
-
-# A role is called daft-<name>-<region>-<role> and IAM gives it 64 characters; Terraform, EC2 and launch
-# templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
-NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
+from daft_launcher.models import NAME_PATTERN, PLACEHOLDER
 
 _VERSION_PATTERN = r"\d{1,6}(\.\d{1,6}){1,2}((a|b|rc|\.post|\.dev)\d{1,6})?"
+
 _TAG_PUNCTUATION = set(" _.:/=+-@")
 
 
@@ -55,11 +52,10 @@ def _composed(value: str) -> str:
     # Terraform silently stores every string in this form, so any other would arrive changed.
     composed = unicodedata.normalize("NFC", value)
     if composed != value:
-        position = next(
-            i for i, pair in enumerate(zip(value, composed + "\0", strict=False)) if pair[0] != pair[1]
-        )
+        pairs = enumerate(zip(value, composed, strict=False))
+        start = next(position for position, (before, after) in pairs if before != after)
         raise ValueError(
-            f"must be in composed Unicode (NFC), which Terraform would make of it: see {shown(value[position:])}"
+            f"must be in composed Unicode (NFC), which Terraform would make of it: see {shown(value[start:])}"
         )
     return value
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from daft_launcher.errors import DaftLauncherError
@@ -59,9 +61,17 @@ class Console:
         return sys.stderr.isatty()
 
     def data(self, text: str) -> None:
-        """Write data to stdout as it is, at once."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        """Write data to stdout as it is, at once. Raises DaftLauncherError when the disk behind it is full."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _discard_stdout()
+            raise DaftLauncherError(
+                f"the output cannot be written: {error.strerror}", hint="send it somewhere else"
+            ) from None
 
     def document(self, value: object) -> None:
         """Write one JSON document to stdout."""
@@ -177,8 +187,10 @@ class Console:
             self.warn(error.message if region in error.message else f"{region}: {error.message}")
             if error.hint:
                 self.note(f"hint: {error.hint}")
-        if not listing.instances:
-            self.note("no cluster is running")
+        if not listing.instances and not listing.failures:
+            self.note(
+                f"there is no cluster {listing.cluster}" if listing.cluster else "no cluster is running"
+            )
 
     def jobs(self, jobs: Sequence[Job], *, as_json: bool) -> None:
         """Write the jobs of a cluster to stdout, one a line."""
@@ -220,10 +232,17 @@ class Console:
         console = self._new_console(sys.stdout)
         if not console.is_terminal:
             console.width = _WIDE
-        console.print(table)
+        with console.capture() as captured:
+            console.print(table)
+        self.data(captured.get())
 
     def _line(self, text: str, *, style: str = "") -> None:
-        self._rich().print(_clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+        if self.live:
+            self._rich().print(_clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+        else:
+            # What rich would print here, without the time that it takes to import.
+            sys.stderr.write(f"{_clean(text)}\n")
+            sys.stderr.flush()
 
     def _live_line(self, text: str) -> None:
         if not self.live:
@@ -248,6 +267,12 @@ class Console:
 
         no_color = True if self._color is False else None
         return RichConsole(file=file, no_color=no_color, highlight=False, emoji=False, markup=False)
+
+
+def _discard_stdout() -> None:
+    # What could not be written stays in the buffer, and Python would try it again, and complain, at its end.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def to_document(instance: Instance) -> dict[str, object]:

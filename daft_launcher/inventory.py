@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from daft_launcher.errors import AWSError, MissingCredentialsError
+from daft_launcher.errors import MissingCredentialsError, ProviderError, UsageError
 from daft_launcher.models import Instance, InstanceState, ProviderName
 from daft_launcher.state_dir import StateDir
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The nodes of all clusters that were found, sorted, and the regions that did not answer.
+    """The nodes that were found of `cluster`, or of all, sorted, and the regions that did not answer.
 
     `unasked` says why AWS was left out, where that is no failure.
     """
 
     instances: tuple[Instance, ...]
-    failures: Mapping[str, AWSError] = field(default_factory=dict)
+    cluster: str | None = None
+    failures: Mapping[str, ProviderError] = field(default_factory=dict)
     unasked: str | None = None
 
 
@@ -33,26 +35,42 @@ def list_clusters(
 ) -> Listing:
     """Return the nodes on AWS and, beside them, those of the local clusters that the state directory knows.
 
-    Raises AWSError when AWS cannot be asked at all, unless there are no credentials and a local cluster is known.
+    Raises AWSError when AWS cannot be asked at all, unless there are no credentials and a local cluster is known,
+    and UsageError for what cannot be a region.
     """
-    local = _local_instances(state_dir, cluster) if provider != "aws" else []
+    _check_regions(regions)
+    local = Listing(instances=()) if provider == "aws" else _list_local(state_dir, cluster)
     if provider == "local":
-        return Listing(instances=tuple(sort_instances(local)))
+        return replace(local, cluster=cluster)
     from daft_launcher.providers.aws import list_instances_in
 
     try:
         found = list_instances_in(regions, profile=profile, cluster=cluster, all_regions=all_regions)
-    except MissingCredentialsError as error:
-        if not local:
+    except MissingCredentialsError:
+        if not local.instances and not local.failures:
             raise
-        return Listing(instances=tuple(sort_instances(local)), unasked=error.message)
-    return Listing(instances=tuple(sort_instances([*found.instances, *local])), failures=found.failures)
+        return replace(local, cluster=cluster, unasked="this machine has no AWS credentials")
+    return Listing(
+        instances=tuple(sort_instances([*found.instances, *local.instances])),
+        cluster=cluster,
+        failures={**found.failures, **local.failures},
+    )
 
 
-def _local_instances(state_dir: StateDir, cluster: str | None) -> list[Instance]:
+def _check_regions(regions: Sequence[str]) -> None:
+    for region in regions:
+        # The name becomes a part of a host name.
+        if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d{1,2}", region):
+            raise UsageError(f"`--region {region}` is not the name of a region, like us-west-2")
+
+
+def _list_local(state_dir: StateDir, cluster: str | None) -> Listing:
     from daft_launcher.providers.local import LocalProvider
 
-    return LocalProvider(state_dir.path).list_instances(cluster)
+    try:
+        return Listing(instances=tuple(sort_instances(LocalProvider(state_dir.path).list_instances(cluster))))
+    except ProviderError as error:
+        return Listing(instances=(), failures={"local": error})
 
 
 _ORDER = {state: position for position, state in enumerate(InstanceState)}

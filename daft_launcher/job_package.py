@@ -17,7 +17,7 @@ from daft_launcher.job_zip import Entry, Skipped, printable, unreadable, vanishe
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["MAX_PACKAGE_BYTES", "JobPackage", "Skipped", "build_package", "choose_entrypoint"]
+__all__ = ["MAX_PACKAGE_BYTES", "JobPackage", "Skipped", "build_package", "check_folder", "choose_entrypoint"]
 
 # Ray's dashboard refuses a request body of exactly this size and larger ones.
 MAX_PACKAGE_BYTES = 100 * 1024 * 1024
@@ -98,7 +98,7 @@ def build_package(folder: Path, *, limit: int = MAX_PACKAGE_BYTES) -> JobPackage
     Raises UsageError when there is nothing to pack, and JobError when a file cannot be read or the zip would
     reach `limit` bytes.
     """
-    _check_folder(folder)
+    check_folder(folder)
     scan = _Scan(folder)
     if not scan.entries:
         raise JobError(
@@ -133,7 +133,8 @@ def _unwritable(folder: Path, error: OSError) -> JobError:
     )
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise UsageError unless there is a folder with something in it."""
     try:
         mode = folder.stat().st_mode
     except FileNotFoundError:

@@ -7,13 +7,16 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from daft_launcher.config import ClusterConfig, ClusterReference, Setup
 from daft_launcher.errors import Interrupted, ProviderError, TunnelError, UsageError
-from daft_launcher.job_package import Skipped, build_package, choose_entrypoint
+from daft_launcher.job_package import Skipped, build_package, check_folder, choose_entrypoint
 from daft_launcher.launcher import Tools
 from daft_launcher.models import Cluster, Instance, InstanceState, RayApi
-from daft_launcher.ray_jobs import Job, RayJobs, exit_status
+from daft_launcher.ray_jobs import Job, JobStatus, LogIncompleteError, RayJobs, exit_status
+
+if TYPE_CHECKING:
+    from daft_launcher.config import ClusterConfig, ClusterReference, Setup
 
 DASHBOARD_PORT = 8265
 _PORTS_TRIED = 100
@@ -72,6 +75,7 @@ def submit(
 
     `write` gets the submission id and then the job's own output. Ctrl-C leaves the job running.
     """
+    check_folder(submission.folder)
     entrypoint = choose_entrypoint(submission.words, config.run.command, submission.folder)
     cluster = get_cluster(config.setup, tools)
     with build_package(submission.folder) as package:
@@ -82,7 +86,7 @@ def submit(
                 entrypoint=entrypoint, package=package, env=submission.env, job_id=submission.job_id
             )
             write(f"{submission_id}\n")
-            return _follow(jobs, submission_id, write) if wait else 0
+            return _follow(jobs, submission_id, tools, write) if wait else 0
 
 
 def follow(
@@ -95,7 +99,7 @@ def follow(
 ) -> int:
     """Write the whole log of a job, follow it to its end and return the job's exit code."""
     with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
-        return _follow(jobs, submission_id, write)
+        return _follow(jobs, submission_id, tools, write)
 
 
 def list_jobs(config: ClusterConfig, tools: Tools, *, identity_file: Path | None) -> list[Job]:
@@ -131,16 +135,23 @@ def open_dashboard(
         yield api
 
 
-def _follow(jobs: RayJobs, submission_id: str, write: Callable[[str], None]) -> int:
+def _follow(jobs: RayJobs, submission_id: str, tools: Tools, write: Callable[[str], None]) -> int:
     try:
         for text in jobs.follow(submission_id):
             write(text)
-        return exit_status(jobs.wait(submission_id))
+        job = jobs.wait(submission_id)
+    except LogIncompleteError as error:
+        job = error.job
+        tools.reporter.warn(error.message)
     except KeyboardInterrupt:
         raise Interrupted(
             f"no longer following `{submission_id}`; the job goes on",
             hint=f"follow it with `daft logs {submission_id}`, stop it with `daft stop-job {submission_id}`",
         ) from None
+    if job.status is JobStatus.FAILED and job.driver_exit_code is None:
+        # It never started, so its log is empty and only Ray knows why.
+        tools.reporter.warn(f"the job failed before it started: {job.message or 'Ray does not say why'}")
+    return exit_status(job)
 
 
 def _left_out(skipped: Skipped) -> str:

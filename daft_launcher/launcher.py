@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import DaftLauncherError, Interrupted, StateError
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Clock, Cluster, Instance, InstanceState, Plan, Provider, Reporter
-from daft_launcher.render import RenderedCluster, render_cluster
+from daft_launcher.render import render_cluster
+from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
     StateDir,
     changed_files,
@@ -26,6 +26,10 @@ from daft_launcher.state_dir import (
     write_operator_variables,
     write_rendered,
 )
+from daft_launcher.survey import Survey
+
+if TYPE_CHECKING:
+    from daft_launcher.config import ClusterConfig
 
 PRIVATE_KEY = "id_ed25519"
 _DOWN_SECONDS = 600
@@ -64,6 +68,9 @@ class Terraform(Protocol):
 
     def output(self) -> Mapping[str, object]:
         """Return the outputs by name."""
+
+    def stop(self) -> None:
+        """End in order whatever runs in the root, and let nothing more start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +131,19 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
     """
     rendered = render_cluster(config)
     directory = _root_for(config, tools)
-    tools.provider.check_access()
     scratch = tools.cache / "plans" / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
     with _made(scratch), lock_cluster(scratch, command="daft up --plan") as lock:
         _copy_root(rendered, directory, scratch, tools)
         terraform = tools.open_terraform(scratch, lock)
-        terraform.init(reconfigure=True)
-        with _plan_file(scratch) as plan_file:
+        with (
+            _plan_file(scratch) as plan_file,
+            Survey(tools.provider, directory, stop=terraform.stop) as survey,
+        ):
+            terraform.init(reconfigure=True)
             # Nothing is written, so a remote state is read without its lock too.
-            planned = terraform.plan(plan_file, replace=tools.provider.dead_resources(directory), lock=False)
+            planned = terraform.plan(plan_file, lock=False)
+            if dead := survey.dead_resources():
+                planned = terraform.plan(plan_file, replace=dead, lock=False)
             text = NO_CHANGES if planned.empty and not planned.drift else terraform.show(plan_file)
     files = tuple(changed_files(rendered, directory))
     return PlanReport(plan=planned, text=text, files=files, head=_fate_of_head(planned))

@@ -16,6 +16,13 @@ from typing import Literal, Protocol
 ProviderName = Literal["aws", "local"]
 Role = Literal["head", "worker"]
 
+# The name in a file that nobody has edited yet.
+PLACEHOLDER = "CHANGE-ME"
+
+# A role is called daft-<name>-<region>-<role> and IAM gives it 64 characters; Terraform, EC2 and launch
+# templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
+NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
+
 
 class InstanceState(Enum):
     """EC2's instance states, in the order in which `daft list` shows them."""

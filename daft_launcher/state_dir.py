@@ -14,7 +14,7 @@ from typing import Any
 
 from daft_launcher.errors import StateError
 from daft_launcher.models import Cluster, ProviderName
-from daft_launcher.render import REFERENCE_FILE, RenderedCluster, is_generated
+from daft_launcher.rendered import REFERENCE_FILE, RenderedCluster, from_hcl, is_generated
 
 OPERATOR_FILE = "operator.auto.tfvars.json"
 
@@ -148,7 +148,7 @@ def state_file(directory: Path) -> Path | None:
     if 'backend "local"' not in backend:
         return None
     path = re.search(r'^\s*path\s*=\s*(".*")$', backend, re.MULTILINE)
-    return directory / (json.loads(path[1]) if path else "terraform.tfstate")
+    return directory / (from_hcl(path[1]) if path else "terraform.tfstate")
 
 
 def may_hold_resources(directory: Path) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from daft_launcher.config import ClusterReference
 from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError
 from daft_launcher.jobs import get_cluster, open_jobs
 from daft_launcher.launcher import RunningDestroy, Terraform, Tools
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.state_dir import may_hold_resources
+
+if TYPE_CHECKING:
+    from daft_launcher.config import ClusterReference
 
 COMMAND = "daft down"
 _ASK_SECONDS = 2.0

@@ -50,6 +50,8 @@ class TerraformRoot:
         self._on_event = on_event
         self._inherited = tuple(inherited)
         self._driver = _Driver(self._start, directory, binary)
+        self._running: RunningTerraform | None = None
+        self._stopped = False
 
     def init(self, *, reconfigure: bool = False) -> None:
         """Install what the root needs, unless nothing that matters for it has changed since the last time.
@@ -109,9 +111,19 @@ class TerraformRoot:
             ) from None
 
     def _run(self, what: str, verb: str, start: Callable[[], tuple[Any, Any, Any]]) -> list[TerraformEvent]:
+        if self._stopped:
+            raise TerraformError(f"Terraform was stopped before it could {what}")
         process = start()[0]
-        running = RunningTerraform(what, process, self._log(verb), self._on_event)
-        return running.wait()
+        self._running = RunningTerraform(what, process, self._log(verb), self._on_event)
+        if self._stopped:
+            self._running.interrupt()
+        return self._running.wait()
+
+    def stop(self) -> None:
+        """End in order whatever runs in the root, from another thread, and let nothing more start."""
+        self._stopped = True
+        if self._running:
+            self._running.interrupt()
 
     def _capture(self, what: str, verb: str, *arguments: str, **options: Any) -> str:  # noqa: ANN401 - its flags
         command = self._driver.generate_cmd_string(verb, *arguments, **options)
@@ -164,15 +176,20 @@ class RunningTerraform:
         self._on_event = on_event
         self._events: list[TerraformEvent] = []
         self._words: list[str] = []
-        self._lines = _new_lines(log)
+        self._lines = _GrowingLog(log)
 
     @property
     def running(self) -> bool:
         """Whether Terraform still runs; passes on the events that came since the last look."""
         running = self._process.poll() is None
-        for line in next(self._lines):
+        for line in self._lines.new(unfinished=not running):
             self._take(line)
         return running
+
+    def interrupt(self) -> None:
+        """Ask Terraform to stop in order; nothing happens when it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
 
     def wait(self) -> list[TerraformEvent]:
         """Follow Terraform to its end and return its events. Raises TerraformError when it failed.
@@ -191,7 +208,7 @@ class RunningTerraform:
                 if interrupted:
                     raise
                 interrupted = True
-                self._process.send_signal(signal.SIGINT)
+                self.interrupt()
                 self._on_event(
                     TerraformEvent(kind="interrupted", message="Waiting for Terraform to stop in order")
                 )
@@ -268,13 +285,24 @@ def _hint(words: Sequence[str]) -> str | None:
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
 
 
-def _new_lines(log: Path) -> Iterator[list[str]]:
-    """Yield, at each step, the whole lines that came since the last one."""
-    rest = ""
-    with log.open(encoding="utf-8", errors="replace") as file:
-        while True:
-            *lines, rest = (rest + file.read()).split("\n")
-            yield lines
+class _GrowingLog:
+    """The lines of a file that somebody writes, as they come."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._position = 0
+        self._rest = b""
+
+    def new(self, *, unfinished: bool) -> list[str]:
+        """Return the lines that came since the last time, with `unfinished` a last one without its end too."""
+        with self._log.open("rb") as file:
+            file.seek(self._position)
+            *lines, rest = (self._rest + file.read()).split(b"\n")
+            self._position, self._rest = file.tell(), rest
+        if rest and unfinished:
+            lines.append(rest)
+            self._rest = b""
+        return [line.decode("utf-8", errors="replace") for line in lines]
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.config import ClusterConfig, ClusterReference
-from daft_launcher.launcher import Terraform, Tools
 from daft_launcher.models import Provider, Reporter
 from daft_launcher.state_dir import StateDir, read_reference
 
 if TYPE_CHECKING:
+    from daft_launcher.config import ClusterConfig, ClusterReference
+    from daft_launcher.launcher import Terraform, Tools
     from daft_launcher.terraform_binary import TerraformBinary
 
 
@@ -50,6 +50,7 @@ class Workshop:
         return self._tools(_aws(region=region, profile=stored.get("profile", reference.profile)))
 
     def _tools(self, provider: Provider) -> Tools:
+        from daft_launcher.launcher import Tools
         from daft_launcher.terraform_init import cache_folder
 
         return Tools(

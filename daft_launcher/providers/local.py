@@ -75,11 +75,17 @@ class LocalProvider:
         return [_instance(node) for node in self._nodes(cluster)]
 
     def dead_resources(self, directory: Path) -> list[str]:
-        """Return the Terraform addresses of dead nodes; of the head alone when it is dead, for all hang on it."""
-        dead = [node for node in _read_nodes(directory) if not node.alive]
-        if any(node.role == "head" for node in dead):
-            return ["module.cluster.terraform_data.head"]
-        return [f"module.cluster.terraform_data.worker[{node.index}]" for node in dead]
+        """Return the Terraform addresses of what is dead or lost; what hangs on them is replaced with them."""
+        run = directory / "run"
+        if not run.exists() and not (directory / "terraform.tfstate").exists():
+            return []
+        environment, head = "module.cluster.terraform_data.environment", "module.cluster.terraform_data.head"
+        if not (run / "venv/bin/python").exists():
+            return [environment, head]
+        nodes = _read_nodes(directory)
+        if not any(node.role == "head" and node.alive for node in nodes):
+            return [head]
+        return [f"module.cluster.terraform_data.worker[{node.index}]" for node in nodes if not node.alive]
 
     def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
         """Yield `booting` unless the head takes jobs already, then `ready`."""

@@ -1,0 +1,114 @@
+"""The forwarder against real sockets."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from daft_launcher.errors import TunnelError
+from daft_launcher.forward import forward_port
+
+
+class Echo(socketserver.BaseRequestHandler):
+    """Sends back what it gets, and the count of bytes once the other side has said that it is done."""
+
+    def handle(self):
+        total = 0
+        while data := self.request.recv(65536):
+            total += len(data)
+            self.request.sendall(data)
+        self.request.sendall(f"<{total}>".encode())
+
+
+class EchoServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with EchoServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def read_all(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_bytes_pass_both_ways_and_each_side_may_end_first(echo, port):
+    with forward_port(port, "127.0.0.1", echo), connect(port) as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"<5>"
+
+
+def test_much_passes_whole_on_several_connections_at_once(echo, port):
+    payload = bytes(range(256)) * 8192
+    answers = []
+
+    def talk() -> None:
+        with connect(port) as client:
+            sender = threading.Thread(
+                target=lambda: (client.sendall(payload), client.shutdown(socket.SHUT_WR))
+            )
+            sender.start()
+            answers.append(read_all(client))
+            sender.join()
+
+    with forward_port(port, "127.0.0.1", echo):
+        threads = [threading.Thread(target=talk) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [payload + b"<2097152>"] * 4
+
+
+def test_a_target_that_is_not_there_closes_the_connection(port):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        nobody = probe.getsockname()[1]
+    with forward_port(port, "127.0.0.1", nobody), connect(port) as client:
+        assert client.recv(1) == b""
+
+
+def test_the_end_of_the_context_closes_open_connections_and_frees_the_port(echo, port):
+    before = threading.active_count()
+    with forward_port(port, "127.0.0.1", echo):
+        client = connect(port)
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    with client:
+        assert client.recv(1) == b""
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("forward-")] == []
+    assert threading.active_count() <= before + 1  # the echo's own thread may still be on its way out
+    with forward_port(port, "127.0.0.1", echo), connect(port) as again:
+        again.sendall(b"y")
+        assert again.recv(1) == b"y"
+
+
+def test_a_busy_port_is_an_error_that_names_it(echo):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        taken = busy.getsockname()[1]
+        with pytest.raises(TunnelError) as caught, forward_port(taken, "127.0.0.1", echo):
+            pass
+    assert caught.value.message == f"port {taken} of this machine is in use"
+    assert caught.value.hint == "end what uses it, or choose another one with --port"
