@@ -1,0 +1,62 @@
+locals {
+  # All that makes another head. EC2 could stop a head, change its type or disk and start it again, but that kills the
+  # jobs just the same and leaves a node set up for the old hardware; a new one is the honest plan.
+  head_generation = sha256(jsonencode([
+    local.user_data.head,
+    terraform_data.image.input.id,
+    terraform_data.placement.input.subnet_id,
+    var.instance_type,
+    var.disk_size_gb,
+    var.ssh_key_name,
+    var.ssh_public_key,
+  ]))
+}
+
+resource "terraform_data" "head_generation" {
+  triggers_replace = local.head_generation
+}
+
+resource "aws_instance" "head" {
+  ami                         = terraform_data.image.input.id
+  instance_type               = var.instance_type
+  subnet_id                   = terraform_data.placement.input.subnet_id
+  vpc_security_group_ids      = [aws_security_group.nodes.id]
+  associate_public_ip_address = var.subnet_id == null ? true : null
+  iam_instance_profile        = local.instance_profile.head
+  key_name                    = local.key_name
+  user_data_base64            = local.user_data.head
+  user_data_replace_on_change = true
+  tags                        = local.head_tags
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  root_block_device {
+    volume_type = "gp3"
+    volume_size = var.disk_size_gb
+    encrypted   = true
+    tags        = local.head_tags
+  }
+
+  lifecycle {
+    replace_triggered_by = [terraform_data.head_generation]
+
+    precondition {
+      condition     = local.user_data_size.head <= local.user_data_limit
+      error_message = "The head's user data has ${local.user_data_size.head} bytes and EC2 takes ${local.user_data_limit}: shorten dependencies and setup_commands, for example by moving commands into a script that one of them fetches."
+    }
+  }
+
+  # The node needs these while it boots, and nothing else says so.
+  depends_on = [
+    aws_iam_role_policy.node,
+    aws_iam_role_policy_attachment.node,
+    aws_ssm_parameter.ray,
+    aws_vpc_security_group_ingress_rule.between_nodes,
+    aws_vpc_security_group_egress_rule.ipv4,
+    aws_vpc_security_group_egress_rule.ipv6,
+  ]
+}

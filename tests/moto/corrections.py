@@ -1,0 +1,220 @@
+"""Where moto behaves otherwise than AWS, put right for as long as a MotoServer runs.
+
+Each function takes moto's own and returns its replacement; only what Terraform trips over is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from moto.autoscaling.models import FakeAutoScalingGroup
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.responses import ActionResult, BaseResponse
+from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
+from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
+from moto.ec2.utils import parse_user_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.moto.server import MotoServer
+
+DEFAULT_IMAGE = "ami-01c3c55948a949a52"
+
+
+class Failure(NamedTuple):
+    """An error of EC2's; the ones about its own capacity come with status 500."""
+
+    code: str
+    message: str
+    status: int = 400
+
+
+class Request(NamedTuple):
+    """One call that reached the server."""
+
+    service: str
+    action: str
+
+
+@contextlib.contextmanager
+def corrected(server: MotoServer) -> Iterator[None]:
+    """Put moto right while the block runs."""
+    with contextlib.ExitStack() as undo:
+        for owner, name, replacement in (
+            (BaseResponse, "call_action", _recording(BaseResponse.call_action, server)),
+            (AmiBackend, "_load_amis", _with_default_image(AmiBackend._load_amis)),
+            (Instance, "__init__", _slow_start(Instance.__init__, server)),
+            (Instance, "prep_nics", _with_nics_that_go(Instance.prep_nics)),
+            (Instance, "terminate", _slow_end(Instance.terminate, server)),
+            (LaunchTemplateVersion, "__init__", _as_sent(LaunchTemplateVersion.__init__)),
+            (LaunchTemplateVersion, "security_groups", property(_template_security_groups)),
+            (SecurityGroupRule, "description", property(_rule_description)),
+            (
+                SecurityGroupBackend,
+                "delete_security_group",
+                _unless_used(SecurityGroupBackend.delete_security_group),
+            ),
+            (FakeAutoScalingGroup, "update", _keeping_policy(FakeAutoScalingGroup.update)),
+            (AutoScalingResponse, "start_instance_refresh", _start_instance_refresh),
+        ):
+            undo.enter_context(_patched(owner, name, replacement))
+        yield
+
+
+def _recording(
+    call_action: Callable[[BaseResponse], Any], server: MotoServer
+) -> Callable[[BaseResponse], Any]:
+    def recorded(response: BaseResponse) -> Any:
+        service, action = response.service_name or "", response._get_action()
+        server.requests.append(Request(service, action))
+        if service != "ec2" or action not in server.failures:
+            return call_action(response)
+        failure = server.failures[action]
+        error = EC2ClientError(failure.code, failure.message)
+        _, headers, body = response.serialized(ActionResult(error))
+        return failure.status, headers, body
+
+    return recorded
+
+
+def _with_default_image(load_amis: Callable[[AmiBackend], None]) -> Callable[[AmiBackend], None]:
+    def load(backend: Any) -> None:
+        load_amis(backend)
+        if backend.region_name == "us-west-2":
+            backend.amis[DEFAULT_IMAGE] = Ami(
+                backend,
+                DEFAULT_IMAGE,
+                name="al2023-ami-kernel-6.1-arm64",
+                architecture="arm64",
+                root_device_name="/dev/xvda",
+                virtualization_type="hvm",
+                owner_id="137112412989",
+                owner_alias="amazon",
+                public=True,
+            )
+
+    return load
+
+
+def _slow_start(init: Callable[..., None], server: MotoServer) -> Callable[..., None]:
+    def start(instance: Instance, *args: Any, **kwargs: Any) -> None:
+        init(instance, *args, **kwargs)
+        if server.pending:
+            _set_state(instance, "pending", 0)
+            _later(
+                server.pending, lambda: instance.state == "pending" and _set_state(instance, "running", 16)
+            )
+
+    return start
+
+
+def _slow_end(terminate: Callable[[Instance], Any], server: MotoServer) -> Callable[[Instance], Any]:
+    def end(instance: Instance) -> Any:
+        if instance.state in {"shutting-down", "terminated"}:
+            return instance._state
+        if not server.shutting_down:
+            return terminate(instance)
+        _later(server.shutting_down, lambda: terminate(instance))
+        return _set_state(instance, "shutting-down", 32)
+
+    return end
+
+
+def _with_nics_that_go(prep_nics: Callable[..., None]) -> Callable[..., None]:
+    # moto keeps the interfaces of a terminated instance, and does not show an interface's groups on its instance.
+    def prepare(instance: Instance, nic_spec: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
+        prep_nics(instance, nic_spec, *args, **kwargs)
+        brought_along = {nic.get("NetworkInterfaceId") for nic in nic_spec}
+        for nic in instance.nics.values():
+            nic.delete_on_termination = nic.id not in brought_along
+        instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
+
+    return prepare
+
+
+def _as_sent(init: Callable[..., None]) -> Callable[..., None]:
+    # moto mixes the template's own tags into its data, and leaves the user data of later versions unparsed.
+    def prepare(version: Any, template: Any, number: int, data: dict[str, Any], description: str) -> None:
+        data = dict(data)
+        if isinstance(data.get("UserData"), str):
+            data["UserData"] = parse_user_data(data["UserData"])
+        if specs := data.pop("TagSpecifications", []):
+            data["TagSpecifications"] = [s for s in specs if s["ResourceType"] != "launch-template"]
+        init(version, template, number, data, description)
+
+    return prepare
+
+
+def _template_security_groups(version: LaunchTemplateVersion) -> list[str]:
+    on_interfaces = [
+        group for nic in version.data.get("NetworkInterfaces", []) for group in nic.get("Groups", [])
+    ]
+    return on_interfaces or version.data.get("SecurityGroups", [])
+
+
+def _rule_description(rule: SecurityGroupRule) -> str | None:
+    return rule.ip_range.get("Description") or rule.source_group.get("Description")
+
+
+def _unless_used(delete: Callable[..., None]) -> Callable[..., None]:
+    def checked(backend: Any, name: str | None = None, group_id: str | None = None) -> None:
+        if any(group.id == group_id for nic in backend.enis.values() for group in nic.group_set):
+            raise DependencyViolationError(f"resource {group_id} has a dependent object")
+        delete(backend, name, group_id)
+
+    return checked
+
+
+def _keeping_policy(update: Callable[..., None]) -> Callable[..., None]:
+    # moto drops the group's mixed instances policy on an update that does not speak of it.
+    def kept(group: FakeAutoScalingGroup, *args: Any, **changes: Any) -> None:
+        if not changes["mixed_instances_policy"] and group.mixed_instances_policy:
+            policy = copy.deepcopy(group.mixed_instances_policy)
+            # moto adds the template's name to its id, and then takes only one of the two.
+            policy["LaunchTemplate"]["LaunchTemplateSpecification"].pop("LaunchTemplateName", None)
+            changes["mixed_instances_policy"] = policy
+        update(group, *args, **changes)
+
+    return kept
+
+
+def _start_instance_refresh(response: AutoScalingResponse) -> ActionResult:
+    # moto has none. AWS replaces the instances over minutes; here they are replaced at once.
+    group = response.autoscaling_backend.autoscaling_groups[response._get_param("AutoScalingGroupName")]
+    wanted = group.desired_capacity
+    group.set_desired_capacity(0)
+    group.set_desired_capacity(wanted)
+    return ActionResult({"InstanceRefreshId": "08b91cf7-8fa6-48af-b6a6-d227f40f1b9b"})
+
+
+def _set_state(instance: Instance, name: str, code: int) -> Any:
+    before = instance._state
+    instance._state = type(before)(name, code)
+    return before
+
+
+def _later(seconds: float, action: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
+@contextlib.contextmanager
+def _patched(owner: type, name: str, replacement: object) -> Iterator[None]:
+    missing = object()
+    original = owner.__dict__.get(name, missing)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        if original is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)
