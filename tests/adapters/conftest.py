@@ -1,0 +1,47 @@
+"""What tests against the real Ray share: an executable of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RAY_PACKAGES = ["ray[default]", "daft[ray]"]
+
+
+@pytest.fixture(scope="session")
+def ray_executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `ray` that DAFT_TEST_RAY names, else one installed for this session; fails when there is none."""
+    named = os.environ.get("DAFT_TEST_RAY")
+    if named:
+        ray = Path(named)
+        if not (ray.is_file() and os.access(ray, os.X_OK)):
+            pytest.fail(f"DAFT_TEST_RAY names `{ray}`, which is no executable")
+        return ray
+    venv = tmp_path_factory.mktemp("ray") / "venv"
+    for command in _install_commands(venv):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode != 0:
+            pytest.fail(
+                f"Ray cannot be installed for the tests (DAFT_TEST_RAY=/path/to/ray names one that is there): "
+                f"`{' '.join(command)}` ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
+    return venv / "bin/ray"
+
+
+def _install_commands(venv: Path) -> list[list[str]]:
+    uv = shutil.which("uv")
+    python = str(venv / "bin/python")
+    if uv:
+        return [
+            [uv, "venv", "--quiet", "--python", sys.executable, str(venv)],
+            [uv, "pip", "install", "--quiet", "--python", python, *RAY_PACKAGES],
+        ]
+    return [
+        [sys.executable, "-m", "venv", str(venv)],
+        [python, "-m", "pip", "install", "--quiet", *RAY_PACKAGES],
+    ]
