@@ -118,7 +118,13 @@ class Console:
         if not self.interactive:
             return False
         self._rich().print(f"{question} [y/N] ", end="", markup=False)
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        answer = ""
+        try:
+            answer = sys.stdin.readline()
+        finally:
+            if not answer.endswith("\n"):  # Ctrl-D and Ctrl-C leave the cursor behind the question
+                self._rich().print()
+        return answer.strip().lower() in ("y", "yes")
 
     def settle(self) -> None:
         """End the live line."""
@@ -212,12 +218,12 @@ class Console:
         self.data(f"{api.url}\n")
         if api.token:
             self.note(f"Ray asks for this token once; paste it into the page: {api.token}")
-        self.note("Ctrl-C ends it")
-        if open_browser and self.live:
-            import webbrowser
-
-            webbrowser.open(api.url)
         with contextlib.suppress(KeyboardInterrupt):
+            self.note("Ctrl-C ends it")
+            if open_browser and self.live:
+                import webbrowser
+
+                webbrowser.open(api.url)
             threading.Event().wait()
 
     def _table(self, instances: Sequence[Instance]) -> None:

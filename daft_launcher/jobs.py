@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import Interrupted, ProviderError, TunnelError, UsageError
+from daft_launcher.errors import Interrupted, JobError, ProviderError, TunnelError, UsageError
 from daft_launcher.job_package import Skipped, build_package, check_folder, choose_entrypoint
 from daft_launcher.launcher import Tools
 from daft_launcher.models import Cluster, Instance, InstanceState, RayApi
@@ -105,13 +105,14 @@ def follow(
 def list_jobs(config: ClusterConfig, tools: Tools, *, identity_file: Path | None) -> list[Job]:
     """Return the cluster's jobs, the newest first."""
     with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
-        return jobs.list_jobs()
+        return jobs.list_jobs()[::-1]
 
 
 def stop(config: ClusterConfig, submission_id: str, tools: Tools, *, identity_file: Path | None) -> None:
     """Ask Ray to stop a job. Raises JobError when there is none, or it has ended."""
     with open_jobs(get_cluster(config.setup, tools), tools, identity_file=identity_file) as jobs:
-        jobs.stop(submission_id)
+        if not jobs.stop(submission_id):
+            raise JobError(f"job `{submission_id}` has ended already", hint="`daft jobs` shows how")
 
 
 @contextlib.contextmanager

@@ -144,7 +144,8 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
             planned = terraform.plan(plan_file, lock=False)
             if dead := survey.dead_resources():
                 planned = terraform.plan(plan_file, replace=dead, lock=False)
-            text = NO_CHANGES if planned.empty and not planned.drift else terraform.show(plan_file)
+            # Terraform's own text keeps silent about drift that changes nothing; asking for it takes seconds.
+            text = NO_CHANGES if planned.empty else terraform.show(plan_file)
     files = tuple(changed_files(rendered, directory))
     return PlanReport(plan=planned, text=text, files=files, head=_fate_of_head(planned))
 

@@ -116,6 +116,9 @@ class Provider(Protocol):
     def leftovers(self, cluster: str) -> list[str]:
         """Return what is left of a cluster, each as a name that the user can look up."""
 
+    def remove_leftovers(self, directory: Path) -> None:
+        """Remove what a destroy has left because Terraform's state is lost, as far as this machine can."""
+
     def open_ray_api(
         self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
     ) -> AbstractContextManager[RayApi]:

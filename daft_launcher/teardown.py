@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError
+from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError, TerraformError
 from daft_launcher.jobs import get_cluster, open_jobs
 from daft_launcher.launcher import RunningDestroy, Terraform, Tools
 from daft_launcher.lock import ClusterLockedError, lock_cluster
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from daft_launcher.config import ClusterReference
 
 COMMAND = "daft down"
+_AGAIN = "run `daft down --wait` again"
 _ASK_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
@@ -40,17 +41,20 @@ def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: flo
     """
     tools.provider.check_access()
     directory = tools.state_dir.root_of(reference.name, reference.provider)
-    until = tools.clock.now() + deadline
+    until, waited = tools.clock.now() + deadline, False
     if not (directory / "main.tf").exists():
         return _down_without_root(reference, tools, directory)
     while True:
         try:
             with lock_cluster(directory, command=COMMAND) as lock:
                 terraform = tools.open_terraform(directory, lock)
-                return _destroy(reference, terraform, directory, tools, wait=wait, until=until)
+                result = _destroy(reference, terraform, directory, tools, wait=wait, until=until)
+                # What another `down` has removed meanwhile was there when this one began.
+                return replace(result, existed=result.existed or waited)
         except ClusterLockedError as error:
             if not error.held_by(COMMAND):
                 raise
+            waited = True
             if not wait and tools.provider.all_shutting_down(reference.name):
                 return DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")
             _check_deadline(reference, tools, until)
@@ -109,8 +113,7 @@ def _destroy(
     try:
         if not wait and _handed_over(running, reference, tools, until):
             return DownResult(existed=True, gone=False, log=running.log)
-        running.wait()
-        _await_nothing_left(reference, tools, until)
+        _finish(running, reference, directory, tools, until=until)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted while removing `{reference.name}`; some of it may exist still",
@@ -132,6 +135,26 @@ def _handed_over(running: RunningDestroy, reference: ClusterReference, tools: To
     return False
 
 
+def _finish(
+    running: RunningDestroy, reference: ClusterReference, directory: Path, tools: Tools, *, until: float
+) -> None:
+    """Follow Terraform to its end, and make sure that nothing is left. What is left when it fails is named."""
+    while running.running:
+        _check_deadline(reference, tools, until)
+        tools.clock.sleep(_POLL_SECONDS)
+    try:
+        running.wait()
+    except TerraformError as error:
+        if left := tools.provider.leftovers(reference.name):
+            error.message += f"\nleft are:\n{_listed(left)}"
+        error.hint = f"{error.hint}; then {_AGAIN}" if error.hint else _AGAIN
+        raise
+    if reference.provider == "local" and tools.provider.leftovers(reference.name):
+        # Its state is lost, so that Terraform knew nothing of them.
+        tools.provider.remove_leftovers(directory)
+    _await_nothing_left(reference, tools, until)
+
+
 def _await_nothing_left(reference: ClusterReference, tools: Tools, until: float) -> None:
     while tools.provider.leftovers(reference.name):
         _check_deadline(reference, tools, until)
@@ -144,7 +167,7 @@ def _check_deadline(reference: ClusterReference, tools: Tools, until: float) -> 
     left = tools.provider.leftovers(reference.name)
     raise ProviderError(
         f"cluster `{reference.name}` could not be removed in time; left are:\n{_listed(left)}",
-        hint="run `daft down --wait` again; what Terraform said stands in the `logs` of its root",
+        hint=f"{_AGAIN}; what Terraform said stands in the `logs` of its root",
     )
 
 

@@ -96,7 +96,12 @@ class TerraformRoot:
         """Start removing everything in the state; it goes on by itself if this program ends."""
         with _private_files():
             process = self._driver.destroy(
-                json=IsFlagged, force=IsNotFlagged, auto_approve=True, lock_timeout="60s"
+                json=IsFlagged,
+                force=IsNotFlagged,
+                auto_approve=True,
+                lock_timeout="60s",
+                # Without a refresh nothing is looked up: an image that is no more must not keep a cluster alive.
+                refresh=False,
             )[0]
         return RunningTerraform("destroy", process, self._log("destroy"), self._on_event)
 
@@ -127,9 +132,12 @@ class TerraformRoot:
 
     def _capture(self, what: str, verb: str, *arguments: str, **options: Any) -> str:  # noqa: ANN401 - its flags
         command = self._driver.generate_cmd_string(verb, *arguments, **options)
-        done = subprocess.run(
-            command, cwd=self.directory, env=self._environ, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, cwd=self.directory, env=self._environ, capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise TerraformError(f"{command[0]} cannot be run: {error.strerror}") from None
         if done.returncode:
             words = (done.stderr or done.stdout).strip()
             raise TerraformError(f"Terraform could not {what} in {self.directory}:\n  {words}")
@@ -249,6 +257,8 @@ class _Driver(Terraform):
         self._start_command = start
 
     def cmd(self, cmd: str, *args: str, **kwargs: Any) -> tuple[subprocess.Popen[bytes], None, None]:  # noqa: ANN401
+        # An empty set of variables would become an empty file in the temporary folder, one for every command.
+        kwargs.pop("var", None)
         return self._start_command(self.generate_cmd_string(cmd, *args, **kwargs)), None, None
 
     def read_state_file(self, file_path: str | None = None) -> None:
@@ -256,6 +266,14 @@ class _Driver(Terraform):
 
 
 _HINTS = (
+    (
+        re.compile(r"data\.aws_ami\.found"),
+        "there is no such image in this region: choose another `image_id`, or leave it out",
+    ),
+    (
+        re.compile(r"data\.aws_subnet\.given"),
+        "there is no such subnet in this region: choose another `subnet_id`",
+    ),
     (
         re.compile(r"state lock|Lock Info", re.IGNORECASE),
         "somebody else is changing this cluster; try again when they are done",

@@ -103,6 +103,9 @@ class AWSProvider:
         """Return what in this region, and in IAM, still carries the cluster's tags."""
         return find_leftovers(self._access, self._region, cluster)
 
+    def remove_leftovers(self, directory: Path) -> None:
+        """Leave everything: some of it takes minutes to vanish, and only Terraform removes the rest."""
+
     @contextmanager
     def open_ray_api(
         self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None

@@ -109,8 +109,10 @@ class LocalProvider:
         return not any(node.alive for node in self._nodes(cluster))
 
     def leftovers(self, cluster: str) -> list[str]:
-        """Return the processes, ports and folders that are left of a cluster's nodes."""
-        return [line for node in self._nodes(cluster) for line in _leftovers(node)]
+        """Return the processes, ports and folders that are left of a cluster."""
+        run = self._state_dir / f"{cluster}.local" / "run"
+        left = [line for node in self._nodes(cluster) for line in _leftovers(node)]
+        return [*left, f"folder {run}"] if run.exists() else left
 
     def remove_leftovers(self, directory: Path) -> None:
         """Stop what is left of a cluster whose Terraform state is lost, and remove its run folder."""

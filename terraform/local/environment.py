@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processes import Failure, Json, locked, say, stop_node
+from processes import STEP_MARK, Failure, Json, guarded, locked, say, stop_node, stop_steps
 
 POISON = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
 
@@ -37,11 +37,11 @@ def last_lines(log: Path, count: int = 15) -> str:
 def run_step(run: Path, command: list[str], what: str, hint: str = "") -> None:
     """Run one command of the installation, its output in a log. Raises Failure with the log's last lines."""
     log = run / "logs/environment.log"
-    with log.open("w") as file:
+    with guarded(lambda: stop_steps(run)), log.open("w") as file:
         done = subprocess.run(
             command,
             cwd=run,
-            env=child_environment(run),
+            env=child_environment(run, **{STEP_MARK: str(run)}),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -93,6 +93,7 @@ def make_environment(run: Path, spec: Json) -> None:
     with locked(run, "environment"):
         for folder in run.glob("*/node.json"):
             stop_node(folder.parent)
+        stop_steps(run)
         (run / "logs").mkdir(exist_ok=True)
         installed = run / "venv/.daft-installed"
         wanted = json.dumps([spec["requirements"], spec["python_version"]])

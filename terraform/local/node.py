@@ -17,13 +17,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from environment import child_environment, last_lines, make_environment
-from processes import Failure, Json, locked, process_start, read_node, say, stop_node, wait_until, write_node
+from processes import (
+    Failure,
+    Json,
+    guarded,
+    locked,
+    process_start,
+    read_node,
+    say,
+    stop_node,
+    stop_steps,
+    wait_until,
+    write_node,
+)
 
 START_SECONDS = 180.0
 ATTEMPTS = 3
@@ -142,33 +153,6 @@ def ready(node: Json, head: Json, token: str) -> bool:
     return any(raylet.get("nodeManagerPort") == ours and raylet.get("state") == "ALIVE" for raylet in raylets)
 
 
-@contextlib.contextmanager
-def guarded(folder: Path) -> Iterator[None]:
-    """Stop the node unless the block ends well, even when this process is killed: a forked one watches over it.
-
-    Terraform kills a provisioner when it is interrupted. The watcher shares the lock, so the next start waits for it.
-    """
-    read, write = os.pipe()
-    watcher = os.fork()
-    if watcher == 0:
-        try:
-            os.setsid()
-            os.close(write)
-            for stream in range(3):
-                os.dup2(os.open(os.devnull, os.O_RDWR), stream)
-            if not os.read(read, 1):
-                stop_node(folder)
-        finally:
-            os._exit(0)
-    os.close(read)
-    try:
-        yield
-        os.write(write, b"k")
-    finally:
-        os.close(write)
-        os.waitpid(watcher, 0)
-
-
 def new_node(spec: Json) -> Json:
     """Return the record of a node that has its folder and ports, and no process yet."""
     role, _, index = spec["node"].partition("-")
@@ -253,7 +237,7 @@ def start_patiently(run: Path, folder: Path, spec: Json) -> None:
     """Start a node, again when Ray ends by itself: a port was taken since we looked, or the machine was too busy."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with guarded(folder):
+            with guarded(lambda: stop_node(folder)):
                 node = new_node(spec)
                 write_node(folder, node)
                 launch(run, folder, node, spec["number_of_nodes"])
@@ -277,6 +261,7 @@ def remove(run: Path, _spec: Json) -> None:
     with locked(run, "environment"):
         for record in run.glob("*/node.json"):
             stop_node(record.parent)
+        stop_steps(run)
         shutil.rmtree(run)
 
 

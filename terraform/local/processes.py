@@ -17,7 +17,12 @@ from typing import Any
 
 # How long a node may take to say goodbye; one whose work does not end never does.
 GRACE_SECONDS = 3.0
+# Nobody needs to hear of a wait that is shorter.
+QUIET_SECONDS = 2.0
 KILL_SECONDS = 10.0
+
+# Stands in the environment of every step of an installation, and of what a setup command leaves running.
+STEP_MARK = "DAFT_LOCAL_STEP_OF"
 
 Json = dict[str, Any]
 
@@ -121,13 +126,69 @@ def locked(run: Path, name: str, *, quiet: bool = False) -> Iterator[None]:
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     (run / ".gitignore").write_text("*\n")
     with (run / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+
+        def mine() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            return False
+
+        if not wait_until(mine, QUIET_SECONDS):
             if not quiet:
                 say(f"waiting: an earlier run still works on {name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def guarded(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Clean up unless the block ends well, even when this process is killed: a forked one watches over it.
+
+    Terraform kills a provisioner when it is interrupted. The watcher shares the lock, so the next one waits for it.
+    """
+    read, write = os.pipe()
+    watcher = os.fork()
+    if watcher == 0:
+        try:
+            os.setsid()
+            os.close(write)
+            for stream in range(3):
+                os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+            if not os.read(read, 1):
+                clean_up()
+        finally:
+            os._exit(0)
+    os.close(read)
+    try:
+        yield
+        os.write(write, b"k")
+    finally:
+        os.close(write)
+        os.waitpid(watcher, 0)
+
+
+def kill_all(find: Callable[[], list[int]]) -> bool:
+    """Kill the processes that are found until none is; return False when one does not end."""
+
+    def gone() -> bool:
+        found = find()
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    return wait_until(gone, KILL_SECONDS)
+
+
+def stop_steps(run: Path) -> None:
+    """End what runs of an installation and of setup commands, and what those left in the background."""
+    mark = f"{STEP_MARK}={run} "
+
+    def find() -> list[int]:
+        return [pid for pid, _, words in processes() if pid != os.getpid() and mark in words]
+
+    if not kill_all(find):
+        raise Failure(f"processes {find()} of the installation do not end; end them and repeat the command")
 
 
 def stop_node(folder: Path) -> None:
@@ -137,15 +198,7 @@ def stop_node(folder: Path) -> None:
         if alive(node):
             os.kill(node["pid"], signal.SIGTERM)
             wait_until(lambda: not alive(node), GRACE_SECONDS)
-
-        def gone() -> bool:
-            left = stragglers(node)
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return not left
-
-        if not wait_until(gone, KILL_SECONDS):
+        if not kill_all(lambda: stragglers(node)):
             raise Failure(
                 f"{folder.name}: processes {stragglers(node)} do not end; end them and repeat the command"
             )

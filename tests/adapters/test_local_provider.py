@@ -328,6 +328,7 @@ def test_leftovers_are_processes_ports_and_folders(demo, living, dashboard):
         f"process {living.pid} (demo-head)",
         f"port {dashboard} of 127.0.0.1 (demo-head)",
         f"folder {demo.path}/tmp-worker-0 (demo-worker-0)",
+        f"folder {demo.path}/run",
     ]
     assert demo.provider.leftovers("other") == []
 

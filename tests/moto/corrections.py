@@ -41,6 +41,7 @@ class Request(NamedTuple):
 
     service: str
     action: str
+    region: str
 
 
 @contextlib.contextmanager
@@ -73,10 +74,10 @@ def _recording(
 ) -> Callable[[BaseResponse], Any]:
     def recorded(response: BaseResponse) -> Any:
         service, action = response.service_name or "", response._get_action()
-        server.requests.append(Request(service, action))
-        if service != "ec2" or action not in server.failures:
+        server.requests.append(Request(service, action, response.region))
+        failure = server.failures.get((response.region, action)) or server.failures.get(action)
+        if service != "ec2" or failure is None:
             return call_action(response)
-        failure = server.failures[action]
         error = EC2ClientError(failure.code, failure.message)
         _, headers, body = response.serialized(ActionResult(error))
         return failure.status, headers, body

@@ -51,8 +51,8 @@ class MotoServer:
         self.shutting_down = shutting_down
         #: Every call since the start or the last reset, in order.
         self.requests: list[Request] = []
-        #: EC2 actions that fail from now on, and what with.
-        self.failures: dict[str, Failure] = {}
+        #: EC2 actions that fail from now on, everywhere or as (region, action) in one region, and what with.
+        self.failures: dict[str | tuple[str, str], Failure] = {}
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._undo = contextlib.ExitStack()
 
@@ -140,10 +140,13 @@ class MotoServer:
             ParameterFilters=[{"Key": "tag:daft:cluster", "Values": [cluster]}]
         )
         ids += [parameter["Name"] for parameter in parameters["Parameters"]]
+        # IAM knows no regions: a cluster of the same name elsewhere has its region in the name.
         for role in iam.list_roles(PathPrefix="/daft/")["Roles"]:
-            ids += [role["Arn"] for t in iam.list_role_tags(RoleName=role["RoleName"])["Tags"] if t == tag]
+            tags = iam.list_role_tags(RoleName=role["RoleName"])["Tags"]
+            ids += [role["Arn"]] if tag in tags and f"-{region}-" in role["RoleName"] else []
         for profile in iam.list_instance_profiles(PathPrefix="/daft/")["InstanceProfiles"]:
-            ids += [profile["Arn"] for t in profile.get("Tags", []) if t == tag]
+            tags = profile.get("Tags", [])
+            ids += [profile["Arn"]] if tag in tags and f"-{region}-" in profile["InstanceProfileName"] else []
         return sorted(ids)
 
     def reset(self) -> None:

@@ -21,7 +21,7 @@ daft.set_runner_ray()
 rides = daft.range(RIDES, partitions=PARTITIONS).with_columns(
     {
         "number": col("id") % len(DISTRICTS),
-        "metres": (col("id") * 7919) % 20_000,
+        "metres": (col("id") * 7919) % (5_000 + 3_000 * (col("id") % len(DISTRICTS))),
     }
 )
 districts = daft.from_pydict({"number": list(range(len(DISTRICTS))), "district": DISTRICTS})

@@ -1,0 +1,22 @@
+"""The desk at which the tests of the command line sit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from clikit import Desk
+
+from daft_launcher.terraform_binary import TerraformBinary
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def terraform_desk(desk: Desk, real_terraform: TerraformBinary) -> Desk:
+    """A desk with the real Terraform on PATH."""
+    (desk.bin / "terraform").symlink_to(real_terraform.path)
+    return desk
