@@ -198,16 +198,18 @@ def render(
 ) -> None:
     """Write the cluster's Terraform root and nothing else."""
     from daft_launcher.render import render_cluster
-    from daft_launcher.state_dir import diff_rendered, write_rendered
+    from daft_launcher.state_dir import diff_rendered, refuse_foreign, write_rendered
 
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
     directory = out or workshop.state_dir.root_of(loaded.setup.name, loaded.setup.provider)
     rendered = render_cluster(loaded)
+    refuse_foreign(directory, rendered.files)
     if check:
         diff = diff_rendered(rendered, directory)
         console_of(ctx).data(diff)
         raise typer.Exit(1 if diff else 0)
-    changed = write_rendered(rendered, directory).changed
+    instead = "`--out`" if out else "`--state-dir` or DAFT_STATE_DIR"
+    changed = write_rendered(rendered, directory, instead=instead).changed
     console_of(ctx).note(f"{directory}: {len(changed)} of {len(rendered.files)} files written")
 
 

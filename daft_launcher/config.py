@@ -212,10 +212,14 @@ def _load_toml(path: Path) -> tuple[str, dict[str, Any]]:
         hint = f"did you mean `{path}/.daft.toml`?"
         raise ConfigError(f"{path} is a directory, not a file", hint=hint) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}", hint="save it as UTF-8"
+        ) from None
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: a number of thousands of digits and deep nesting fail in Python itself.
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}", hint="https://toml.io has the rules"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 

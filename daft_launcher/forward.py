@@ -36,7 +36,8 @@ def forward_port(local_port: int, host: str, port: int) -> Iterator[None]:
 
 async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError), contextlib.closing(writer):
+        # asyncio prints a traceback for a connection that ends as cancelled, which is how ours end with the context.
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             far_reader, far_writer = await asyncio.open_connection(host, port)
             with contextlib.closing(far_writer):
                 await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))

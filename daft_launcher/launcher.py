@@ -21,6 +21,7 @@ from daft_launcher.state_dir import (
     changed_files,
     may_hold_resources,
     read_reference,
+    refuse_foreign,
     state_file,
     to_cluster,
     write_operator_variables,
@@ -111,6 +112,7 @@ def up(config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float) -
     """
     rendered = render_cluster(config)
     directory = _root_for(config, tools)
+    refuse_foreign(directory, rendered.files)
     tools.provider.check_access()
     with _made(directory), _lock_after_down(directory, tools) as lock:
         terraform = tools.open_terraform(directory, lock)
@@ -131,8 +133,9 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
     """
     rendered = render_cluster(config)
     directory = _root_for(config, tools)
+    refuse_foreign(directory, rendered.files)
     scratch = tools.cache / "plans" / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
-    with _made(scratch), lock_cluster(scratch, command="daft up --plan") as lock:
+    with _made(scratch, instead="XDG_CACHE_HOME"), lock_cluster(scratch, command="daft up --plan") as lock:
         _copy_root(rendered, directory, scratch, tools)
         terraform = tools.open_terraform(scratch, lock)
         with (
@@ -282,7 +285,7 @@ def _copy_root(rendered: RenderedCluster, directory: Path, scratch: Path, tools:
             + 'terraform {\n  backend "local" {\n  }\n}\n'
         )
         rendered = replace(rendered, files={**rendered.files, "backend.tf": backend})
-    write_rendered(rendered, scratch)
+    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     copy = scratch / "terraform.tfstate"
     copy.unlink(missing_ok=True)
     source = state_file(directory)
@@ -301,7 +304,7 @@ def _plan_file(directory: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _made(directory: Path) -> Iterator[None]:
+def _made(directory: Path, *, instead: str = "`--state-dir` or DAFT_STATE_DIR") -> Iterator[None]:
     """Make a directory, and take it away again if nothing came to lie in it but its lock."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
@@ -309,7 +312,7 @@ def _made(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise StateError(
             f"{directory} cannot be made: {error.strerror}",
-            hint="name another place with `--state-dir` or DAFT_STATE_DIR",
+            hint=f"name another place with {instead}",
         ) from None
     try:
         yield

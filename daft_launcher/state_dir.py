@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,15 @@ def diff_rendered(rendered: RenderedCluster, directory: Path) -> str:
     return "".join(lines)
 
 
-def write_rendered(rendered: RenderedCluster, directory: Path) -> WrittenFiles:
+def write_rendered(
+    rendered: RenderedCluster, directory: Path, *, instead: str = "`--state-dir` or DAFT_STATE_DIR"
+) -> WrittenFiles:
     """Write the generated files that changed, remove generated ones that are no more, and say which.
 
+    `instead` is how the user names another place, for the hint of an error.
     Raises StateError, with nothing changed, when a file of somebody else is in the way or the disk refuses.
     """
-    for name in rendered.files:
-        _refuse_foreign(directory / name)
+    refuse_foreign(directory, rendered.files)
     written = WrittenFiles(directory)
     try:
         for name in changed_files(rendered, directory):
@@ -94,7 +96,7 @@ def write_rendered(rendered: RenderedCluster, directory: Path) -> WrittenFiles:
             written.restore()
         raise StateError(
             f"{error.filename or directory} cannot be written: {error.strerror}",
-            hint="name another place with `--state-dir` or DAFT_STATE_DIR",
+            hint=f"name another place with {instead}",
         ) from None
     return written
 
@@ -186,15 +188,18 @@ def to_cluster(output: object, directory: Path) -> Cluster:
         ) from None
 
 
-def _refuse_foreign(path: Path) -> None:
-    try:
-        if path.is_symlink() or (path.exists() and not (path.is_file() and is_generated(path))):
-            raise StateError(
-                f"{path} is in the way: it was not generated here, and is never overwritten",
-                hint="move it away, or name another place with `--state-dir` or DAFT_STATE_DIR",
-            )
-    except OSError as error:
-        raise StateError(f"{path} cannot be read: {error.strerror}") from None
+def refuse_foreign(directory: Path, names: Iterable[str]) -> None:
+    """Raise StateError when one of these files in a root is there and was not generated here."""
+    for name in names:
+        path = directory / name
+        try:
+            if path.is_symlink() or (path.exists() and not (path.is_file() and is_generated(path))):
+                raise StateError(
+                    f"{path} is in the way: it was not generated here, and is never overwritten",
+                    hint="move it away, or name another place with `--state-dir` or DAFT_STATE_DIR",
+                )
+        except OSError as error:
+            raise StateError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _generated_files(directory: Path) -> Iterator[str]:
@@ -218,8 +223,9 @@ def _write(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        error.filename = str(path)
         raise
 
 

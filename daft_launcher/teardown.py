@@ -10,7 +10,7 @@ from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, 
 from daft_launcher.jobs import get_cluster, open_jobs
 from daft_launcher.launcher import RunningDestroy, Terraform, Tools
 from daft_launcher.lock import ClusterLockedError, lock_cluster
-from daft_launcher.state_dir import may_hold_resources
+from daft_launcher.state_dir import may_hold_resources, refuse_foreign
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterReference
@@ -44,6 +44,7 @@ def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: flo
     until, waited = tools.clock.now() + deadline, False
     if not (directory / "main.tf").exists():
         return _down_without_root(reference, tools, directory)
+    refuse_foreign(directory, ["main.tf"])
     while True:
         try:
             with lock_cluster(directory, command=COMMAND) as lock:

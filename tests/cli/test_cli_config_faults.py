@@ -41,16 +41,23 @@ FAULTS: dict[str, tuple[Callable[[Desk], object], Seen]] = {
         _text('[setup\nname = "demo"\n'),
         failed(
             ".daft.toml is not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 7)",
+            "https://toml.io has the rules",
             status=2,
         ),
     ),
     "a key twice": (
         _text(LOCAL + 'name = "other"\n'),
-        failed(".daft.toml is not valid TOML: Cannot overwrite a value (at line 4, column 15)", status=2),
+        failed(
+            ".daft.toml is not valid TOML: Cannot overwrite a value (at line 4, column 15)",
+            "https://toml.io has the rules",
+            status=2,
+        ),
     ),
     "no UTF-8": (
         _text(b'[setup]\nname = "d\xe9mo"\n'),
-        failed(".daft.toml is not UTF-8 text: invalid continuation byte at byte 17", status=2),
+        failed(
+            ".daft.toml is not UTF-8 text: invalid continuation byte at byte 17", "save it as UTF-8", status=2
+        ),
     ),
     "an empty file": (
         _text(""),

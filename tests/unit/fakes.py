@@ -1,0 +1,288 @@
+"""The ports that use cases work through, played by values: each call is written down in one common order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daft_launcher.config import ClusterConfig
+from daft_launcher.errors import TerraformError
+from daft_launcher.launcher import Tools
+from daft_launcher.models import (
+    Cluster,
+    HeadStatus,
+    Instance,
+    InstanceState,
+    Plan,
+    ProviderName,
+    RayApi,
+    ResourceChange,
+    Role,
+    TerraformEvent,
+)
+from daft_launcher.state_dir import StateDir
+
+AWS_HEAD = "module.cluster.aws_instance.head"
+HEAD_CREATED = ResourceChange(address=AWS_HEAD, resource_type="aws_instance", action="create")
+HEAD_REPLACED = ResourceChange(address=AWS_HEAD, resource_type="aws_instance", action="replace")
+HEAD_UPDATED = ResourceChange(address=AWS_HEAD, resource_type="aws_instance", action="update")
+WORKERS_UPDATED = ResourceChange(
+    address="module.cluster.aws_autoscaling_group.workers",
+    resource_type="aws_autoscaling_group",
+    action="update",
+)
+OUTPUT = {
+    "name": "demo",
+    "provider": "aws",
+    "region": "us-west-2",
+    "head_id": "i-head",
+    "head_address": "198.51.100.7",
+    "number_of_workers": 2,
+    "ssh_user": "ec2-user",
+}
+
+Step = BaseException | None
+
+
+class FakeClock:
+    """Time that passes only when somebody waits for it, and what happens at a time."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.at: list[tuple[float, Callable[[], object]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        for moment, do in [entry for entry in self.at if entry[0] <= self.time]:
+            self.at.remove((moment, do))
+            do()
+
+
+def instance(
+    role: Role = "head",
+    instance_id: str = "i-head",
+    state: InstanceState = InstanceState.RUNNING,
+    **more: Any,
+) -> Instance:
+    values = {"cluster": "demo", "provider": "aws", "region": "us-west-2"} | more
+    return Instance(role=role, instance_id=instance_id, state=state, **values)
+
+
+@dataclass
+class World:
+    """One stage for all fakes. `calls` is what was asked of them, in order."""
+
+    root: Path
+    calls: list[Any] = field(default_factory=list)
+    clock: FakeClock = field(default_factory=FakeClock)
+    # the provider
+    provider_name: ProviderName = "aws"
+    operator: dict[str, object] = field(default_factory=lambda: {"operator_cidrs": ["203.0.113.7/32"]})
+    dead: list[str] = field(default_factory=list)
+    instances: list[Instance] | Exception = field(default_factory=list)
+    statuses: list[tuple[float, HeadStatus | BaseException]] = field(default_factory=list)
+    shutting_down: bool = False
+    left: list[str] = field(default_factory=list)
+    # Terraform
+    plan: Plan = field(default_factory=Plan)
+    fails: dict[str, BaseException] = field(default_factory=dict)
+    outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
+    plans_until_stopped: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
+    on_apply: Callable[[], object] = lambda: None
+    destroy_seconds: float = 3.0
+    destroy_fails: BaseException | None = None
+    # the reporter
+    interactive: bool = False
+    answer: bool = False
+
+    @property
+    def state_dir(self) -> StateDir:
+        return StateDir(self.root / ".daft")
+
+    @property
+    def directory(self) -> Path:
+        return self.state_dir.path / "demo"
+
+    def tools(self) -> Tools:
+        return Tools(
+            state_dir=self.state_dir,
+            provider=FakeProvider(self),
+            open_terraform=self.open_terraform,
+            reporter=FakeReporter(self),
+            clock=self.clock,
+            cache=self.root / "cache",
+        )
+
+    def open_terraform(self, directory: Path, lock: int | None) -> FakeTerraform:
+        self.call("open_terraform", directory)
+        assert lock is not None
+        return FakeTerraform(self, directory)
+
+    def call(self, name: str, *arguments: object) -> None:
+        self.calls.append((name, *arguments) if arguments else name)
+        if failure := self.fails.get(name):
+            raise failure
+
+    def tree(self) -> dict[str, str]:
+        """Return everything under the state directory with its text, lock files without theirs."""
+        return {
+            path.relative_to(self.root).as_posix(): "" if path.name == "daft.lock" else path.read_text()
+            for path in sorted(self.state_dir.path.rglob("*"))
+            if path.is_file()
+        }
+
+
+class FakeProvider:
+    """A cloud in which everything stands as the world says."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.name = world.provider_name
+
+    def check_access(self) -> None:
+        self.world.call("check_access")
+
+    def operator_variables(self, directory: Path) -> Mapping[str, object]:
+        self.world.call("operator_variables", directory)
+        return self.world.operator
+
+    def list_instances(self, cluster: str | None = None) -> list[Instance]:
+        self.world.call("list_instances", cluster)
+        if isinstance(self.world.instances, Exception):
+            raise self.world.instances
+        return self.world.instances
+
+    def dead_resources(self, directory: Path) -> list[str]:
+        self.world.call("dead_resources", directory)
+        return self.world.dead
+
+    def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
+        self.world.call("watch_head", cluster, step_timeout)
+        for seconds, status in self.world.statuses:
+            self.world.clock.sleep(seconds)
+            if isinstance(status, BaseException):
+                raise status
+            yield status
+
+    def all_shutting_down(self, cluster: str) -> bool:
+        self.world.call("all_shutting_down", cluster)
+        return self.world.shutting_down
+
+    def leftovers(self, cluster: str) -> list[str]:
+        self.world.call("leftovers", cluster)
+        return self.world.left
+
+    def remove_leftovers(self, directory: Path) -> None:
+        self.world.call("remove_leftovers", directory)
+        self.world.left = []
+
+    def open_ray_api(
+        self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
+    ) -> AbstractContextManager[RayApi]:
+        raise NotImplementedError
+
+
+class FakeTerraform:
+    """A Terraform that does nothing but say what was asked of it."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self.world = world
+        self.directory = directory
+
+    def init(self, *, reconfigure: bool = False) -> None:
+        self.world.call("init", *(["reconfigure"] if reconfigure else []))
+
+    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
+        assert out.parent == self.directory.resolve()
+        out.write_text("a plan")
+        self.world.call("plan", list(replace), lock)
+        if self.world.plans_until_stopped:
+            assert self.world.stopped.wait(30)
+            raise TerraformError("interrupted")
+        return self.world.plan
+
+    def show(self, plan_file: Path) -> str:
+        assert plan_file.read_text() == "a plan"
+        self.world.call("show")
+        return "Terraform's own text\n"
+
+    def apply(self, plan_file: Path) -> None:
+        assert plan_file.read_text() == "a plan"
+        (self.directory / "logs").mkdir(exist_ok=True)
+        (self.directory / "logs" / "apply.jsonl").write_text("")
+        self.world.on_apply()
+        self.world.call("apply")
+
+    def stop(self) -> None:
+        self.world.call("stop")
+        self.world.stopped.set()
+
+    def start_destroy(self) -> FakeDestroy:
+        self.world.call("start_destroy")
+        return FakeDestroy(self.world, self.directory / "logs" / "destroy.jsonl")
+
+    def output(self) -> Mapping[str, object]:
+        self.world.call("output")
+        return self.world.outputs
+
+
+class FakeDestroy:
+    """A destroy that ends by itself after a while."""
+
+    def __init__(self, world: World, log: Path) -> None:
+        self.world = world
+        self.log = log
+        self.ends = world.clock.now() + world.destroy_seconds
+
+    @property
+    def running(self) -> bool:
+        return self.world.clock.now() < self.ends
+
+    def wait(self) -> object:
+        self.world.call("wait")
+        self.world.clock.sleep(max(0.0, self.ends - self.world.clock.now()))
+        if self.world.destroy_fails:
+            raise self.world.destroy_fails
+        return None
+
+
+class FakeReporter:
+    """A reporter that writes down what the user would see."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @property
+    def interactive(self) -> bool:
+        return self.world.interactive
+
+    def note(self, text: str) -> None:
+        self.world.call("note", text)
+
+    def warn(self, text: str) -> None:
+        self.world.call("warn", text)
+
+    def event(self, event: TerraformEvent) -> None:
+        self.world.call("event", event)
+
+    def planned(self, plan: Plan) -> None:
+        self.world.call("planned")
+
+    def head_status(self, status: HeadStatus, *, seconds: float) -> None:
+        self.world.call("head_status", status.step, seconds)
+
+    def confirm(self, question: str) -> bool:
+        self.world.call("confirm", question)
+        return self.world.answer
+
+
+def config(provider: str = "aws", **setup: Any) -> ClusterConfig:
+    return ClusterConfig.model_validate({"setup": {"name": "demo", "provider": provider, **setup}})
