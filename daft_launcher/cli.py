@@ -123,10 +123,10 @@ def up(
         raise UsageError("`--json` and `--detailed-exitcode` go with `daft up --plan`")
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
     tools = workshop.tools_for(loaded, identity_file=identity_file)
-    from daft_launcher import launcher
+    from daft_launcher import launcher, review
 
     if plan:
-        report = launcher.plan(loaded, tools)
+        report = review.plan(loaded, tools)
         console_of(ctx).plan(report, as_json=json)
         raise typer.Exit(2 if detailed_exitcode and not report.plan.empty else 0)
     console_of(ctx).up(launcher.up(loaded, tools, yes=yes, step_timeout=step_timeout))

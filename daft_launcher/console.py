@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.status import Status
 
-    from daft_launcher.launcher import PlanReport, UpResult
+    from daft_launcher.launcher import UpResult
     from daft_launcher.ray_jobs import Job
+    from daft_launcher.review import PlanReport
     from daft_launcher.teardown import DownResult
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}

@@ -60,7 +60,7 @@ def list_clusters(
 def _check_regions(regions: Sequence[str]) -> None:
     for region in regions:
         # The name becomes a part of a host name.
-        if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d{1,2}", region):
+        if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", region):
             raise UsageError(f"`--region {region}` is not the name of a region, like us-west-2")
 
 

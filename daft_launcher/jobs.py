@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from daft_launcher.errors import Interrupted, JobError, ProviderError, TunnelError, UsageError
 from daft_launcher.job_package import Skipped, build_package, check_folder, choose_entrypoint
-from daft_launcher.launcher import Tools
 from daft_launcher.models import Cluster, Instance, InstanceState, RayApi
 from daft_launcher.ray_jobs import Job, JobStatus, LogIncompleteError, RayJobs, exit_status
+from daft_launcher.tools import Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig, ClusterReference, Setup

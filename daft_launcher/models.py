@@ -162,6 +162,11 @@ class ResourceChange:
     resource_type: str
     action: str
 
+    @property
+    def of_head(self) -> bool:
+        """Whether it is the head node that changes."""
+        return self.address in ("module.cluster.aws_instance.head", "module.cluster.terraform_data.head")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -174,6 +179,12 @@ class Plan:
     def count(self, action: str) -> int:
         """Return how many resources would see this action."""
         return sum(change.action == action for change in self.changes)
+
+    @property
+    def fate_of_head(self) -> str:
+        """What becomes of the head node: created, kept, updated, replaced or removed."""
+        fates = {"create": "created", "update": "updated", "replace": "replaced", "delete": "removed"}
+        return next((fates[change.action] for change in self.changes if change.of_head), "kept")
 
     @property
     def empty(self) -> bool:

@@ -7,7 +7,8 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from daft_launcher.models import Cluster, ProviderName
 from daft_launcher.rendered import REFERENCE_FILE, RenderedCluster, from_hcl, is_generated
 
 OPERATOR_FILE = "operator.auto.tfvars.json"
+PRIVATE_KEY = "id_ed25519"
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,44 @@ def refuse_foreign(directory: Path, names: Iterable[str]) -> None:
                 )
         except OSError as error:
             raise StateError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def plan_file_in(directory: Path) -> Iterator[Path]:
+    """Yield where a root's plan may be kept while the context is open; it is gone afterwards."""
+    path = directory.resolve() / f"{os.getpid()}.tfplan"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def made_directory(directory: Path, *, instead: str = "`--state-dir` or DAFT_STATE_DIR") -> Iterator[None]:
+    """Make a directory, and take it away again if nothing came to lie in it but its lock."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{directory} cannot be made: {error.strerror}",
+            hint=f"name another place with {instead}",
+        ) from None
+    try:
+        yield
+    except BaseException:
+        _take_away(directory, missing)
+        raise
+
+
+def _take_away(directory: Path, made: Sequence[Path]) -> None:
+    # From an apply on, this folder may hold the only record of what exists.
+    if directory not in made or (directory / "logs" / "apply.jsonl").exists():
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+    for path in made[1:]:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _generated_files(directory: Path) -> Iterator[str]:

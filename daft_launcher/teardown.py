@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError, TerraformError
 from daft_launcher.jobs import get_cluster, open_jobs
-from daft_launcher.launcher import RunningDestroy, Terraform, Tools
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.state_dir import may_hold_resources, refuse_foreign
+from daft_launcher.tools import RunningDestroy, Terraform, Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterReference

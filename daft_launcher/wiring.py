@@ -13,8 +13,8 @@ from daft_launcher.state_dir import StateDir, read_reference
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig, ClusterReference
-    from daft_launcher.launcher import Terraform, Tools
     from daft_launcher.terraform_binary import TerraformBinary
+    from daft_launcher.tools import Terraform, Tools
 
 
 class SystemClock:
@@ -50,8 +50,8 @@ class Workshop:
         return self._tools(_aws(region=region, profile=stored.get("profile", reference.profile)))
 
     def _tools(self, provider: Provider) -> Tools:
-        from daft_launcher.launcher import Tools
         from daft_launcher.terraform_init import cache_folder
+        from daft_launcher.tools import Tools
 
         return Tools(
             state_dir=self.state_dir,

@@ -11,7 +11,6 @@ from typing import Any
 
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import TerraformError
-from daft_launcher.launcher import Tools
 from daft_launcher.models import (
     Cluster,
     HeadStatus,
@@ -25,6 +24,7 @@ from daft_launcher.models import (
     TerraformEvent,
 )
 from daft_launcher.state_dir import StateDir
+from daft_launcher.tools import Tools
 
 AWS_HEAD = "module.cluster.aws_instance.head"
 HEAD_CREATED = ResourceChange(address=AWS_HEAD, resource_type="aws_instance", action="create")

@@ -15,7 +15,7 @@ from fakes import HEAD_CREATED, HEAD_REPLACED, OUTPUT, WORKERS_UPDATED, instance
 from daft_launcher.console import Console
 from daft_launcher.errors import AWSError, DaftLauncherError, StateError
 from daft_launcher.inventory import Listing
-from daft_launcher.launcher import PlanReport, UpResult
+from daft_launcher.launcher import UpResult
 from daft_launcher.models import (
     Cluster,
     Diagnostic,
@@ -26,6 +26,7 @@ from daft_launcher.models import (
     ResourceChange,
     TerraformEvent,
 )
+from daft_launcher.review import PlanReport
 from daft_launcher.teardown import DownResult
 
 EVIL = "\x1b[31mred\x07\r\x00\x9b1m\x7f"

@@ -19,7 +19,7 @@ from fakes import (
     instance,
 )
 
-from daft_launcher import launcher
+from daft_launcher import launcher, review
 from daft_launcher.errors import (
     AWSError,
     DaftLauncherError,
@@ -28,10 +28,11 @@ from daft_launcher.errors import (
     StateError,
     TerraformError,
 )
-from daft_launcher.launcher import NO_CHANGES, PlanReport, UpResult
+from daft_launcher.launcher import UpResult
 from daft_launcher.lock import lock_cluster
 from daft_launcher.models import Cluster, HeadStatus, InstanceState, Plan, ResourceChange
 from daft_launcher.render import render_cluster
+from daft_launcher.review import NO_CHANGES, PlanReport
 from daft_launcher.state_dir import StateDir, write_operator_variables, write_rendered
 
 QUESTION = "This replaces the head node and ends every job that runs on it. Go on?"
@@ -372,7 +373,7 @@ def test_a_state_without_a_whole_cluster(world: World, outputs: dict[str, object
 
 
 def plan(world: World, **setup: object) -> PlanReport:
-    return launcher.plan(config(**setup), world.tools())
+    return review.plan(config(**setup), world.tools())
 
 
 def scratch(world: World) -> Path:
@@ -493,7 +494,7 @@ def test_a_state_at_another_path_is_copied_and_planned_where_it_can_do_no_harm(w
     )
     world.directory.mkdir(parents=True)
     write_rendered(render_cluster(moved), world.directory)
-    launcher.plan(moved, world.tools())
+    review.plan(moved, world.tools())
     place = scratch(world)
     assert (place / "terraform.tfstate").read_text() == STATE
     assert "my" not in (place / "backend.tf").read_text()
@@ -520,7 +521,7 @@ def test_two_state_directories_are_planned_in_two_places(world: World) -> None:
     plan(world)
     other = World(world.root / "other", calls=world.calls)
     tools = other.tools()
-    launcher.plan(config(), replace(tools, cache=world.root / "cache"))
+    review.plan(config(), replace(tools, cache=world.root / "cache"))
     assert len(list((world.root / "cache" / "plans").iterdir())) == 2
 
 
