@@ -41,8 +41,6 @@ def terraform_environment(environ: Mapping[str, str]) -> dict[str, str]:
         # Terraform goes on without it after a warning in the midst of its JSON; so do we, and warn ourselves.
         environment.pop(_CLI_CONFIG)
     environment |= {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
-    # The provider's own 25 take most of ten minutes to say that AWS has no such instance left.
-    environment.setdefault("AWS_MAX_ATTEMPTS", "8")
     if PLUGIN_DIR not in environ and not _chooses_plugin_cache(environment):
         environment[_PLUGIN_CACHE] = str(cache_folder() / "providers")
     return environment

@@ -158,7 +158,16 @@ def test_terraform_gets_no_input_and_a_session_of_its_own(bench: Bench) -> None:
     )
     sessions: list[int] = []
     bench.on_event = lambda event: sessions.append(os.getsid(int(event.message)) - int(event.message))
-    bench.terraform().apply(bench.root / "x.tfplan")
+    reader, writer = os.pipe()
+    os.write(writer, b"typed\n")
+    before = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        bench.terraform().apply(bench.root / "x.tfplan")
+    finally:
+        os.dup2(before, 0)
+        for descriptor in (reader, writer, before):
+            os.close(descriptor)
     assert sessions == [0]
 
 
@@ -195,6 +204,10 @@ def test_the_providers_of_all_roots_share_one_cache_and_its_versions(bench: Benc
 
 
 def test_a_lock_file_of_the_roots_own_is_kept(bench: Bench) -> None:
+    bench.stub.does("init", '[ -e .terraform.lock.hcl ] || echo "# $PWD" > .terraform.lock.hcl')
+    other = bench.root.parent / "other"
+    bench.fill(other)
+    bench.terraform(other).init()
     (bench.root / ".terraform.lock.hcl").write_text("# mine\n")
     bench.terraform().init()
     assert (bench.root / ".terraform.lock.hcl").read_text() == "# mine\n"

@@ -517,8 +517,8 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             ["6: `backend.bucket` is not a key that is known here; it belongs to a backend of another type"],
         ),
         (
-            f"{BASE}regoin = 'x'\n",
-            ["4: `setup.regoin` is not a key that is known here; did you mean `region`?"],
+            f"{BASE}regio = 'x'\n",
+            ["4: `setup.regio` is not a key that is known here; did you mean `region`?"],
         ),
         (
             f"{BASE}number-of-worker = 3\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import random
 import socket
@@ -15,6 +16,9 @@ import pytest
 from daft_launcher.errors import JobError, UsageError
 from daft_launcher.job_package import JobPackage, build_package, choose_entrypoint
 from daft_launcher.job_zip import Skipped
+
+# zipfile looks this up when it first needs it, and as nobody Python's own folder may be out of reach for good.
+codecs.lookup("cp437")
 
 
 @pytest.fixture
