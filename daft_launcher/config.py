@@ -117,7 +117,7 @@ class LocalBackend(_Table):
     """Terraform's state in the state directory, or at `path`."""
 
     type: Literal["local"]
-    path: shape.Line | None = None
+    path: shape.StatePath | None = None
 
 
 class ClusterConfig(_Table):

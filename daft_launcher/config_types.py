@@ -80,6 +80,12 @@ def _cidr(value: str) -> str:
         raise ValueError(f"must be a network like '203.0.113.7/32': {problem}") from None
 
 
+def _state_path(value: str) -> str:
+    if not value.endswith(".tfstate"):
+        raise ValueError(f"must end in '.tfstate', which stays out of git, not {shown(value)}")
+    return value
+
+
 def _version_from(
     floor: tuple[int, ...], example: str, *, pattern: str = _VERSION_PATTERN
 ) -> Callable[[str], str]:
@@ -134,6 +140,7 @@ PythonVersion = Annotated[
 RayVersion = Annotated[str, AfterValidator(_version_from((2, 54), "2.60.0"))]
 DaftVersion = Annotated[str, AfterValidator(_version_from((0, 5), "0.7.26"))]
 Line = Annotated[str, AfterValidator(_text(longest=1024))]
+StatePath = Annotated[Line, AfterValidator(_state_path)]
 Command = Annotated[str, AfterValidator(_text(allowed_controls="\n\t", longest=65536))]
 TagKey = Annotated[str, AfterValidator(_tag_key)]
 TagValue = Annotated[str, AfterValidator(_tag_value)]

@@ -185,7 +185,7 @@ class Console:
         if form == "json":
             self.document([to_document(node) for node in listing.instances])
         elif form == "text":
-            self.data(describe_instances(listing.instances))
+            self.data(_clean(describe_instances(listing.instances)))
         elif listing.instances:
             self._table(listing.instances)
         if listing.unasked:

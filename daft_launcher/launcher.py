@@ -14,6 +14,7 @@ from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporte
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
+    OPERATOR_FILE,
     made_directory,
     may_hold_resources,
     plan_file_in,
@@ -89,7 +90,9 @@ def _agreed_plan(
     """Write the root, plan, and return the plan that the user agrees to; put everything back when there is none."""
     written = write_rendered(rendered, directory)
     try:
-        write_operator_variables(directory, tools.provider.operator_variables(directory))
+        variables = tools.provider.operator_variables(directory)
+        written.keep(OPERATOR_FILE)
+        write_operator_variables(directory, variables)
         dead = tools.provider.dead_resources(directory)
         terraform.init()
         planned = terraform.plan(plan_file, replace=dead)
@@ -123,7 +126,9 @@ def _lock_after_down(directory: Path, tools: Tools) -> Iterator[int]:
 def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter, *, yes: bool) -> None:
     if plan.fate_of_head not in ("replaced", "removed") or yes:
         return
-    if any(change.address in dead for change in plan.changes if change.of_head):
+    # No job runs on a head that has failed, nor on one that was never finished.
+    without_jobs = {*dead, *plan.tainted}
+    if any(change.address in without_jobs for change in plan.changes if change.of_head):
         return
     if not reporter.confirm("This replaces the head node and ends every job that runs on it. Go on?"):
         raise StateError(

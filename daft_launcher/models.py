@@ -152,6 +152,7 @@ class TerraformEvent:
     elapsed_seconds: float | None = None
     diagnostic: Diagnostic | None = None
     changed_outputs: tuple[str, ...] = ()
+    tainted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,8 @@ class Plan:
     changes: tuple[ResourceChange, ...] = ()
     outputs_change: bool = False
     drift: tuple[ResourceChange, ...] = ()
+    # What is replaced because making it was broken off.
+    tainted: tuple[str, ...] = ()
 
     def count(self, action: str) -> int:
         """Return how many resources would see this action."""

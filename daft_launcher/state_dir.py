@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daft_launcher.errors import StateError
+from daft_launcher.lock import ClusterLockedError
 from daft_launcher.models import Cluster, ProviderName
 from daft_launcher.rendered import REFERENCE_FILE, RenderedCluster, from_hcl, is_generated
 
@@ -47,12 +48,18 @@ class WrittenFiles:
         """The paths of the files whose text is new, sorted."""
         return sorted(self.before)
 
+    def keep(self, name: str) -> None:
+        """Have `restore` put back another file too, as it is now."""
+        self.before[name] = _read(self.directory / name)
+
     def restore(self) -> None:
         """Put back what was there before."""
         for name, text in self.before.items():
             path = self.directory / name
             if text is None:
                 path.unlink(missing_ok=True)
+            elif name == OPERATOR_FILE:
+                write_private(path, text)
             else:
                 path.write_text(text, encoding="utf-8")
         for name in sorted(self.before, key=len, reverse=True):
@@ -227,6 +234,9 @@ def made_directory(directory: Path, *, instead: str = "`--state-dir` or DAFT_STA
         ) from None
     try:
         yield
+    except ClusterLockedError:
+        # Whoever holds the lock made the same folder at the same time.
+        raise
     except BaseException:
         _take_away(directory, missing)
         raise

@@ -33,6 +33,7 @@ def parse_event(line: str) -> TerraformEvent | None:
         elapsed_seconds=hook.get("elapsed_seconds"),
         diagnostic=_diagnostic(document["diagnostic"]) if "diagnostic" in document else None,
         changed_outputs=_changed_outputs(document.get("outputs") or {}),
+        tainted=hook.get("reason") == "tainted",
     )
 
 
@@ -43,6 +44,7 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
         changes=_changes(events, "planned_change"),
         drift=_changes(events, "resource_drift"),
         outputs_change=any(event.changed_outputs for event in events),
+        tainted=tuple(event.address for event in events if event.tainted and event.address),
     )
 
 

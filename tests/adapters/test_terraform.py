@@ -131,7 +131,6 @@ def test_the_users_environment_goes_along_without_what_would_mix_roots_up(bench:
     (call,) = bench.stub.calls
     assert {key: value for key, value in call.env.items() if key not in ("PWD", "OLDPWD", "SHLVL", "_")} == {
         **{key: value for key, value in bench.environ.items() if key != "TF_DATA_DIR"},
-        "AWS_MAX_ATTEMPTS": "8",
         "TF_IN_AUTOMATION": "1",
         "TF_INPUT": "0",
         "TF_PLUGIN_CACHE_DIR": str(bench.cache / "providers"),
@@ -178,12 +177,6 @@ def test_what_is_inherited_is_open_in_terraform(bench: Bench) -> None:
     os.close(writer)
     assert os.read(reader, 100) == b"held\n"
     os.close(reader)
-
-
-def test_how_often_aws_is_asked_is_the_users_to_say(bench: Bench) -> None:
-    bench.environ["AWS_MAX_ATTEMPTS"] = "3"
-    bench.terraform().init()
-    assert bench.stub.calls[0].env["AWS_MAX_ATTEMPTS"] == "3"
 
 
 # The shared cache of providers

@@ -231,14 +231,14 @@ def test_the_lowest_versions_that_are_allowed_will_do(
     assert (status, out) == (0, ""), err
     assert lowest.tree("root") == render_cluster(load_config(lowest.here / "full.toml")).files
     assert lowest.run("daft", "list", "--provider", "local") == (0, "", "no cluster is running\n")
-    (lowest.here / "bad.toml").write_text("[setup]\nname = 'x'\nregio = 'y'\n[aws]\nspot = 1\n")
+    (lowest.here / "bad.toml").write_text("[setup]\nname = 'x'\nregions = 'y'\n[aws]\nspot = 1\n")
     assert lowest.run("daft", "render", "--config", "bad.toml") == (
         2,
         "",
         (
             "error: bad.toml has 3 problems:\n"
             "  bad.toml:1: `setup.provider` is required and missing\n"
-            "  bad.toml:3: `setup.regio` is not a key that is known here; did you mean `region`?\n"
+            "  bad.toml:3: `setup.regions` is not a key that is known here; did you mean `region`?\n"
             "  bad.toml:5: `aws.spot` must be true or false, not 1\n"
             "hint: `daft init-config` writes a file that names every key\n"
         ),

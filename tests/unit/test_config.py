@@ -517,8 +517,8 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             ["6: `backend.bucket` is not a key that is known here; it belongs to a backend of another type"],
         ),
         (
-            f"{BASE}regio = 'x'\n",
-            ["4: `setup.regio` is not a key that is known here; did you mean `region`?"],
+            f"{BASE}regions = 'x'\n",
+            ["4: `setup.regions` is not a key that is known here; did you mean `region`?"],
         ),
         (
             f"{BASE}number-of-worker = 3\n",
@@ -635,6 +635,14 @@ def test_a_way_through_a_file_leads_nowhere(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file / "x")
     assert caught.value.message == f"{file}/x cannot be read: Not a directory"
+
+
+def test_a_state_file_that_git_would_take(file: Path) -> None:
+    message, _ = refusal(file, BASE + '[backend]\ntype = "local"\npath = "x.json"\n')
+    assert message == (
+        "FILE has a problem:\n"
+        "  FILE:6: `backend.path` must end in '.tfstate', which stays out of git, not 'x.json'"
+    )
 
 
 def test_text_that_is_not_utf_8(file: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_golden_configurations_use_every_key() -> None:
         (BASE.replace("demo", "Demo"), ["setup", "name"]),
         (BASE.replace("demo", "CHANGE-ME"), ["setup", "name"]),
         (BASE.replace("aws", "gcp"), ["setup", "provider"]),
-        (f"{BASE}regio = 'us-west-2'\n", ["setup"]),
+        (f"{BASE}regions = 'us-west-2'\n", ["setup"]),
         (f"{BASE}region = 'Oregon'\n", ["setup", "region"]),
         (f"{BASE}number_of_workers = -1\n", ["setup", "number_of_workers"]),
         (f"{BASE}number_of_workers = 5001\n", ["setup", "number_of_workers"]),

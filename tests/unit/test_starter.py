@@ -11,7 +11,7 @@ import tomli
 
 from daft_launcher.config import config_schema, load_config
 from daft_launcher.errors import ConfigError, StateError, UsageError
-from daft_launcher.starter import schema_text, write_starter_config
+from daft_launcher.starter import write_starter_config
 
 DEFAULTS = {
     "region": "us-west-2",
@@ -168,7 +168,3 @@ def test_the_schema_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
     path.write_text(json.dumps({"title": config_schema()["title"], "old": True}))
     write_starter_config(tmp_path / ".daft.toml", provider="aws", name="demo")
     assert json.loads(path.read_text()) == config_schema()
-
-
-def test_the_schema_that_ships_is_that_of_the_models() -> None:
-    assert json.loads(schema_text()) == config_schema()

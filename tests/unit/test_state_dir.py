@@ -304,9 +304,9 @@ def test_a_root_without_a_sensible_reference_has_none(root: Path, text: str | No
     [
         (None, "terraform.tfstate"),
         ({"type": "local"}, "terraform.tfstate"),
-        ({"type": "local", "path": "sub/x.json"}, "sub/x.json"),
-        ({"type": "local", "path": '${a} "%{b}" é'}, '${a} "%{b}" é'),
-        ({"type": "local", "path": "/var/x.json"}, "/var/x.json"),
+        ({"type": "local", "path": "sub/x.tfstate"}, "sub/x.tfstate"),
+        ({"type": "local", "path": '${a} "%{b}" é.tfstate'}, '${a} "%{b}" é.tfstate'),
+        ({"type": "local", "path": "/var/x.tfstate"}, "/var/x.tfstate"),
         ({"type": "s3", "bucket": "abc"}, None),
         ({"type": "s3", "bucket": "abc", "key": 'backend "local"'}, None),
     ],
