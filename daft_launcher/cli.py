@@ -83,7 +83,10 @@ def init_config(
     ] = ProviderChoice.aws,
     name: Annotated[str | None, typer.Option(help="What the cluster is to be called.")] = None,
 ) -> None:
-    """Write a commented starter file; never overwrites one."""
+    """Write a commented starter file.
+
+    An existing file is never overwritten.
+    """
     from daft_launcher.starter import write_starter_config
 
     write_starter_config(file, provider=provider.value, name=name)
@@ -94,7 +97,7 @@ def init_config(
 
 @app.command("config-schema")
 def config_schema(ctx: typer.Context) -> None:
-    """Print the JSON Schema of the configuration file."""
+    """Print the JSON Schema of the file."""
     from daft_launcher.starter import schema_text
 
     console_of(ctx).data(schema_text())
@@ -118,7 +121,10 @@ def up(
         int, typer.Option(min=1, help="How many seconds the head may stay in one step of its bootstrap.")
     ] = 1200,
 ) -> None:
-    """Create the cluster, or make it what the configuration says; returns when the head takes jobs."""
+    """Create the cluster, or converge it.
+
+    Makes the cluster what the configuration says, and returns when the head takes jobs; workers join by themselves.
+    """
     if not plan and (json or detailed_exitcode):
         raise UsageError("`--json` and `--detailed-exitcode` go with `daft up --plan`")
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
@@ -143,7 +149,10 @@ def down(
     state_dir: StateDirOption = None,
     timeout: Annotated[int, typer.Option(min=1, help="How many seconds it may take.")] = 1800,
 ) -> None:
-    """Destroy the cluster; returns when every instance has been asked to shut down."""
+    """Destroy the cluster.
+
+    Returns when every instance has been asked to shut down; Terraform removes the rest by itself.
+    """
     from daft_launcher import teardown
     from daft_launcher.config import load_reference
 
@@ -196,7 +205,7 @@ def render(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
 ) -> None:
-    """Write the cluster's Terraform root and nothing else."""
+    """Write the Terraform root, and no more."""
     from daft_launcher.render import render_cluster
     from daft_launcher.state_dir import diff_rendered, refuse_foreign, write_rendered
 

@@ -37,7 +37,10 @@ def submit(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
 ) -> None:
-    """Send a folder and a command to the cluster, follow it, and end with its exit code."""
+    """Run a command of a folder on the cluster.
+
+    Sends the folder, follows the job, and ends with its exit code; Ctrl-C leaves the job running.
+    """
     from daft_launcher import jobs
 
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
@@ -65,7 +68,10 @@ def dashboard(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
 ) -> None:
-    """Forward the Ray dashboard to this machine until Ctrl-C."""
+    """Open Ray's dashboard, until Ctrl-C.
+
+    Forwards it to a port of this machine and prints the address and the token that Ray asks for.
+    """
     from daft_launcher import jobs
 
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
@@ -83,7 +89,10 @@ def logs(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
 ) -> None:
-    """Follow a job's log from its beginning, and end with the job's exit code."""
+    """Follow a job's log.
+
+    Starts at its beginning, and ends with the job's exit code.
+    """
     from daft_launcher import jobs
 
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
@@ -101,7 +110,7 @@ def list_jobs(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
 ) -> None:
-    """List the cluster's jobs, the newest first."""
+    """List the jobs, the newest first."""
     from daft_launcher import jobs
 
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
