@@ -49,6 +49,14 @@ class Setup(_Table):
     daft_version: shape.DaftVersion | None = Field(
         None, description="The Daft of the nodes. Default: the newest."
     )
+    package_index: shape.Url | None = Field(
+        None, description="The package index that the nodes install from. Default: PyPI."
+    )
+    find_links: shape.Wheels | None = Field(
+        None,
+        description="A folder of the nodes, or a page, with wheels; without a package_index the only source.",
+    )
+    proxy: shape.Url | None = Field(None, description="The HTTP proxy through which the nodes install.")
     disk_size_gb: Annotated[int, Field(ge=8, le=16384)] = Field(
         50, description="The size of each node's volume in GiB."
     )

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -80,6 +81,22 @@ def _cidr(value: str) -> str:
         raise ValueError(f"must be a network like '203.0.113.7/32': {problem}") from None
 
 
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(part.isspace() for part in value):
+        raise ValueError(f"must be an address like 'https://pypi.example.com/simple', not {shown(value)}")
+    if parts.username or parts.password:
+        # It would be readable in the HCL, the state and every node's user data.
+        raise ValueError(
+            "must not hold a user name or a password: let the server tell nodes by their network"
+        )
+    return value
+
+
+def _wheels(value: str) -> str:
+    return value if value.startswith("/") else _url(value)
+
+
 def _state_path(value: str) -> str:
     if not value.endswith(".tfstate"):
         raise ValueError(f"must end in '.tfstate', which stays out of git, not {shown(value)}")
@@ -140,6 +157,8 @@ PythonVersion = Annotated[
 RayVersion = Annotated[str, AfterValidator(_version_from((2, 54), "2.60.0"))]
 DaftVersion = Annotated[str, AfterValidator(_version_from((0, 5), "0.7.26"))]
 Line = Annotated[str, AfterValidator(_text(longest=1024))]
+Url = Annotated[Line, AfterValidator(_url)]
+Wheels = Annotated[Line, AfterValidator(_wheels)]
 StatePath = Annotated[Line, AfterValidator(_state_path)]
 Command = Annotated[str, AfterValidator(_text(allowed_controls="\n\t", longest=65536))]
 TagKey = Annotated[str, AfterValidator(_tag_key)]

@@ -19,6 +19,7 @@ _NOTICE = f"{MARKER}; edit .daft.toml and run `daft render` instead of editing t
 _MODULE_SUFFIXES = (".tf", ".sh", ".py")
 _SETUP_OF_LOCAL = {
     *("name", "number_of_workers", "dependencies", "python_version", "ray_version", "daft_version"),
+    *("package_index", "find_links", "proxy"),
 }
 
 

@@ -180,11 +180,19 @@ def publish():
     retry(120, lambda: ssm("PutParameter", Name=SETTINGS["secret_name"], Value=value, Type="SecureString", Overwrite=True))
 
 
+def knock(address):
+    try:
+        return socket.create_connection((address, PORT), 5).close()
+    except OSError as problem:
+        return "the head at %s does not answer on port %d: %s" % (address, PORT, problem)
+
+
 def join():
     """Print the head's address once its port answers. Pauses grow: SSM gives an account 40 GetParameter calls a second
-    (https://docs.aws.amazon.com/general/latest/gr/ssm.html)."""
+    (https://docs.aws.amazon.com/general/latest/gr/ssm.html). The port costs nothing, and is tried meanwhile."""
     deadline, pause, told = time.monotonic() + PATIENCE, 1, None
     while time.monotonic() < deadline:
+        address = None
         try:
             found = json.loads(ssm("GetParameter", Name=SETTINGS["secret_name"], WithDecryption=True)["Parameter"]["Value"])
             address, token = found["address"], found["token"]
@@ -193,16 +201,18 @@ def join():
         except TROUBLE as problem:
             why = "cannot read the secret %s: %s" % (SETTINGS["secret_name"], because(problem))
         else:
-            try:
-                socket.create_connection((address, PORT), 5).close()
+            why = knock(address)
+            if not why:
                 write_token(token)
                 return print(address)
-            except OSError as problem:
-                why = "the head at %s does not answer on port %d: %s" % (address, PORT, problem)
         if why != told:
             tag("setup", why)
             told = why
-        time.sleep(pause * random.uniform(0.5, 1.5))
+        wake = time.monotonic() + pause * random.uniform(0.5, 1.5)
+        while time.monotonic() < wake:
+            time.sleep(min(1, pause))
+            if address and not knock(address):
+                break
         pause = min(pause * 1.3, 15)
     sys.exit("gave up after %d s: %s" % (PATIENCE, told))
 

@@ -17,6 +17,9 @@ locals {
     daft_version   = var.daft_version
     dependencies   = var.dependencies
     ssh_user       = var.ssh_user
+    package_index  = var.package_index
+    find_links     = var.find_links
+    proxy          = var.proxy
   }
   settings_of = {
     head   = merge(local.settings, { role = "head", setup_commands = var.setup_commands })

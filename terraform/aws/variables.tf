@@ -271,3 +271,36 @@ variable "spot" {
   default     = false
   nullable    = false
 }
+
+variable "package_index" {
+  description = "Package index to install from, such as \"https://pypi.example.com/simple\". Without it, PyPI."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.package_index == null || can(regex("^https?://[^/@[:space:]]+(/[^[:space:]]*)?$", var.package_index))
+    error_message = "package_index must be an http or https address without a user name or a password."
+  }
+}
+
+variable "find_links" {
+  description = "Folder of the nodes, or address of a page, with wheels. Without a package_index it is the only source."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.find_links == null || can(regex("^(/|https?://[^/@[:space:]]+(/|$))[^[:cntrl:]]*$", var.find_links))
+    error_message = "find_links must be an absolute path, or an http or https address without a user name or a password."
+  }
+}
+
+variable "proxy" {
+  description = "HTTP proxy to install through, such as \"http://proxy.example.com:3128\"."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.proxy == null || can(regex("^https?://[^/@[:space:]]+/?$", var.proxy))
+    error_message = "proxy must be an http or https address without a user name or a password."
+  }
+}

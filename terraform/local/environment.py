@@ -34,14 +34,16 @@ def last_lines(log: Path, count: int = 15) -> str:
     return ""
 
 
-def run_step(run: Path, command: list[str], what: str, hint: str = "") -> None:
+def run_step(
+    run: Path, command: list[str], what: str, hint: str = "", *, sources: dict[str, str] | None = None
+) -> None:
     """Run one command of the installation, its output in a log. Raises Failure with the log's last lines."""
     log = run / "logs/environment.log"
     with guarded(lambda: stop_steps(run)), log.open("w") as file:
         done = subprocess.run(
             command,
             cwd=run,
-            env=child_environment(run, **{STEP_MARK: str(run)}),
+            env=child_environment(run, **{STEP_MARK: str(run)}, **(sources or {})),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -51,8 +53,9 @@ def run_step(run: Path, command: list[str], what: str, hint: str = "") -> None:
         raise Failure(f"{what} failed with exit code {done.returncode}:\n{last_lines(log)}\n{hint}".rstrip())
 
 
-def install(run: Path, requirements: list[str], python_version: str | None) -> None:
+def install(run: Path, spec: Json) -> None:
     """Build the virtual environment anew, with uv where there is one."""
+    requirements, python_version = spec["requirements"], spec["python_version"]
     venv = run / "venv"
     shutil.rmtree(venv, ignore_errors=True)
     beside = Path(sys.executable).with_name("uv")
@@ -75,6 +78,7 @@ def install(run: Path, requirements: list[str], python_version: str | None) -> N
         make,
         "creating the virtual environment",
         "" if uv else "Debian and Ubuntu: install python3-venv.",
+        sources=spec["sources"],
     )
     say(f"installing: {', '.join(requirements)}")
     run_step(
@@ -82,6 +86,7 @@ def install(run: Path, requirements: list[str], python_version: str | None) -> N
         fill,
         "installing the dependencies",
         "Check `dependencies`, and that the package index is reachable.",
+        sources=spec["sources"],
     )
 
 
@@ -96,9 +101,9 @@ def make_environment(run: Path, spec: Json) -> None:
         stop_steps(run)
         (run / "logs").mkdir(exist_ok=True)
         installed = run / "venv/.daft-installed"
-        wanted = json.dumps([spec["requirements"], spec["python_version"]])
+        wanted = json.dumps([spec["requirements"], spec["python_version"], spec["sources"]])
         if not installed.exists() or installed.read_text() != wanted:
-            install(run, spec["requirements"], spec["python_version"])
+            install(run, spec)
             installed.write_text(wanted)
         commands = spec["setup_commands"]
         for number, command in enumerate(commands, 1):

@@ -6,6 +6,18 @@ locals {
     [var.daft_version == null ? "daft[ray]>=0.7" : "daft[ray]==${var.daft_version}"],
     var.dependencies,
   )
+
+  # A folder of wheels alone means no index at all; to have both, name both. For uv and for pip.
+  sources = { for name, value in {
+    UV_DEFAULT_INDEX = var.package_index
+    PIP_INDEX_URL    = var.package_index
+    UV_FIND_LINKS    = var.find_links
+    PIP_FIND_LINKS   = var.find_links
+    UV_NO_INDEX      = var.find_links != null && var.package_index == null ? "1" : null
+    PIP_NO_INDEX     = var.find_links != null && var.package_index == null ? "1" : null
+    HTTP_PROXY       = var.proxy
+    HTTPS_PROXY      = var.proxy
+  } : name => value if value != null }
 }
 
 # A resource whose creation failed or was cut short is tainted, and Terraform runs no destroy-time provisioner for it.
@@ -36,6 +48,7 @@ resource "terraform_data" "environment" {
     requirements   = local.requirements
     python_version = var.python_version
     setup_commands = var.setup_commands
+    sources        = local.sources
   }
 
   depends_on = [terraform_data.run]

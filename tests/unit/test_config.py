@@ -25,6 +25,9 @@ DEFAULTS = {
         "python_version": None,
         "ray_version": None,
         "daft_version": None,
+        "package_index": None,
+        "find_links": None,
+        "proxy": None,
         "disk_size_gb": 50,
         "tags": {},
     },
@@ -54,6 +57,9 @@ dependencies = ["polars>=1", "git+https://example.com/a.git@main#egg=a"]
 python_version = "3.11.9"
 ray_version = "2.54.0"
 daft_version = "0.7.26rc1"
+package_index = "https://pypi.example.com/simple/"
+find_links = "/opt/wheels"
+proxy = "http://proxy.example.com:3128"
 disk_size_gb = 16384
 tags = { team = "data", "cost center" = "R&D".. }
 
@@ -131,6 +137,9 @@ def test_every_key_is_taken(file: Path) -> None:
             "python_version": "3.11.9",
             "ray_version": "2.54.0",
             "daft_version": "0.7.26rc1",
+            "package_index": "https://pypi.example.com/simple/",
+            "find_links": "/opt/wheels",
+            "proxy": "http://proxy.example.com:3128",
             "disk_size_gb": 16384,
             "tags": {"team": "data", "cost center": "R + D"},
         },
@@ -548,8 +557,8 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             [
                 (
                     "4: `setup.'a\\nb'` is not a key that is known here; known: daft_version, dependencies, "
-                    "disk_size_gb, image_id, instance_type, name, number_of_workers, provider, python_version, "
-                    "ray_version, region, ssh_user, tags"
+                    "disk_size_gb, find_links, image_id, instance_type, name, number_of_workers, package_index, "
+                    "provider, proxy, python_version, ray_version, region, ssh_user, tags"
                 ),
                 "6: `run.'z z'` is not a key that is known here; known: command, setup_commands",
             ],
@@ -635,6 +644,20 @@ def test_a_way_through_a_file_leads_nowhere(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file / "x")
     assert caught.value.message == f"{file}/x cannot be read: Not a directory"
+
+
+def test_sources_of_packages_that_cannot_be(file: Path) -> None:
+    text = BASE + (
+        "package_index = 'pypi.example.com'\nproxy = 'http://ann:pw@proxy.example.com'\nfind_links = 'wheels'\n"
+    )
+    assert refusal(file, text)[0] == (
+        "FILE has 3 problems:\n"
+        "  FILE:4: `setup.package_index` must be an address like 'https://pypi.example.com/simple', "
+        "not 'pypi.example.com'\n"
+        "  FILE:5: `setup.proxy` must not hold a user name or a password: "
+        "let the server tell nodes by their network\n"
+        "  FILE:6: `setup.find_links` must be an address like 'https://pypi.example.com/simple', not 'wheels'"
+    )
 
 
 def test_a_state_file_that_git_would_take(file: Path) -> None:

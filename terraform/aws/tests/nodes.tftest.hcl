@@ -142,6 +142,9 @@ run "settings" {
     dependencies   = ["pandas>=2", "it's \"quoted\" $HOME"]
     setup_commands = ["echo `id`", "printf '%s\n' \"$${HOME}\""]
     ray_version    = "2.54.0"
+    package_index  = "https://pypi.example.com/simple"
+    find_links     = "/opt/wheels"
+    proxy          = "http://proxy.example.com:3128"
   }
 
   assert {
@@ -156,6 +159,9 @@ run "settings" {
       dependencies   = ["pandas>=2", "it's \"quoted\" $HOME"]
       setup_commands = ["echo `id`", "printf '%s\n' \"$${HOME}\""]
       ssh_user       = "ec2-user"
+      package_index  = "https://pypi.example.com/simple"
+      find_links     = "/opt/wheels"
+      proxy          = "http://proxy.example.com:3128"
     })
     error_message = "The head's settings."
   }

@@ -13,7 +13,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = terraform_data.environment.triggers_replace.requirements == ["ray[default]>=2.54", "daft[ray]>=0.5"]
+    condition     = terraform_data.environment.triggers_replace.requirements == ["ray[default]>=2.54", "daft[ray]>=0.7"]
     error_message = "With no versions given, Ray and Daft have their lower bounds."
   }
 
@@ -46,6 +46,9 @@ run "everything_given" {
     daft_version      = "0.7.26"
     setup_commands    = ["echo 'it is' \"$HOME\"\nexit 0"]
     python            = "/opt/with space/python"
+    package_index     = "https://pypi.example.com/simple"
+    find_links        = "/opt/wheels"
+    proxy             = "http://proxy.example.com:3128"
   }
 
   assert {
@@ -60,6 +63,14 @@ run "everything_given" {
         "ray[default]==2.60.0", "daft[ray]==0.7.26", "numpy>=2", "a \"quoted\" $${requirement} %%{if}"
       ]
       setup_commands = ["echo 'it is' \"$HOME\"\nexit 0"]
+      sources = {
+        UV_DEFAULT_INDEX = "https://pypi.example.com/simple"
+        PIP_INDEX_URL    = "https://pypi.example.com/simple"
+        UV_FIND_LINKS    = "/opt/wheels"
+        PIP_FIND_LINKS   = "/opt/wheels"
+        HTTP_PROXY       = "http://proxy.example.com:3128"
+        HTTPS_PROXY      = "http://proxy.example.com:3128"
+      }
     })
     error_message = "What is asked for reaches the environment unchanged, and the interpreter is no part of it."
   }
@@ -75,5 +86,24 @@ run "most_workers" {
   assert {
     condition     = length(terraform_data.worker) == 64
     error_message = "64 workers are allowed."
+  }
+}
+
+run "wheels_alone" {
+  command = plan
+
+  variables {
+    name       = "demo"
+    find_links = "/opt/wheels"
+  }
+
+  assert {
+    condition = jsonencode(terraform_data.environment.triggers_replace.sources) == jsonencode({
+      UV_FIND_LINKS  = "/opt/wheels"
+      PIP_FIND_LINKS = "/opt/wheels"
+      UV_NO_INDEX    = "1"
+      PIP_NO_INDEX   = "1"
+    })
+    error_message = "Wheels alone mean no index."
   }
 }

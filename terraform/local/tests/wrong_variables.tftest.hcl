@@ -193,3 +193,43 @@ run "python_empty" {
 
   expect_failures = [var.python]
 }
+
+run "package_index_without_a_scheme" {
+  command = plan
+
+  variables {
+    package_index = "pypi.example.com"
+  }
+
+  expect_failures = [var.package_index]
+}
+
+run "package_index_with_a_password" {
+  command = plan
+
+  variables {
+    package_index = "https://ann:pw@pypi.example.com/simple"
+  }
+
+  expect_failures = [var.package_index]
+}
+
+run "find_links_relative" {
+  command = plan
+
+  variables {
+    find_links = "wheels"
+  }
+
+  expect_failures = [var.find_links]
+}
+
+run "proxy_with_a_password" {
+  command = plan
+
+  variables {
+    proxy = "http://ann:pw@proxy.example.com"
+  }
+
+  expect_failures = [var.proxy]
+}

@@ -41,10 +41,13 @@ module "cluster" {
 
   daft_version      = "0.7.26"
   disk_size_gb      = 200
+  find_links        = "https://wheels.example.com/ray/"
   image_id          = "ami-01c3c55948a949a52"
   instance_type     = "r7g.2xlarge"
   name              = "full_house-2"
   number_of_workers = 12
+  package_index     = "https://pypi.example.com/simple"
+  proxy             = "http://proxy.example.com:3128"
   python_version    = "3.11.9"
   ray_version       = "2.60.0"
   region            = "us-west-2"
