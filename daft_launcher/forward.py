@@ -35,7 +35,18 @@ def forward_port(local_port: int, host: str, port: int) -> Iterator[None]:
 
 
 async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
+    # asyncio itself lets go of the task of a connection that the near side has closed, and complains of its end.
+    served: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        served.add(task)
+        try:
+            await pass_on(reader, writer)
+        finally:
+            served.discard(task)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio prints a traceback for a connection that ends as cancelled, which is how ours end with the context.
         with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             far_reader, far_writer = await asyncio.open_connection(host, port)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -112,3 +114,23 @@ def test_a_busy_port_is_an_error_that_names_it(echo):
             pass
     assert caught.value.message == f"port {taken} of this machine is in use"
     assert caught.value.hint == "end what uses it, or choose another one with --port"
+
+
+def test_connections_that_end_in_any_way_are_nothing_to_talk_of(port, caplog):
+    """One whose near side has gone while the far one stays, as a keep-alive does, and one that lives to the end."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        forward_port(port, "127.0.0.1", silent.getsockname()[1]),
+    ):
+        with connect(port) as gone:
+            gone.sendall(b"x")
+            kept, _ = silent.accept()
+            assert kept.recv(1) == b"x"
+        assert kept.recv(1) == b""
+        time.sleep(0.2)  # until the loop has let go of it
+        gc.collect()
+        living = connect(port)
+        also_kept, _ = silent.accept()
+    assert caplog.records == []
+    for connection in (kept, living, also_kept):
+        connection.close()
