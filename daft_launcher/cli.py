@@ -226,6 +226,7 @@ app.command()(cli_jobs.submit)
 app.command()(cli_jobs.dashboard)
 app.command("jobs")(cli_jobs.list_jobs)
 app.command()(cli_jobs.logs)
+app.command()(cli_jobs.ssh)
 app.command("stop-job")(cli_jobs.stop_job)
 
 

@@ -16,6 +16,7 @@ from daft_launcher.cli_common import (
     console_of,
     load_cluster,
 )
+from daft_launcher.errors import UsageError
 
 
 def submit(
@@ -82,8 +83,11 @@ def dashboard(
 
 def logs(
     ctx: typer.Context,
-    submission_id: Annotated[str, typer.Argument(help="The job.")],
+    submission_id: Annotated[str | None, typer.Argument(help="The job.")] = None,
     *,
+    bootstrap: Annotated[
+        bool, typer.Option("--bootstrap", help="The log of how the head was set up.")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     identity_file: IdentityOption = None,
     provider: ProviderOption = None,
@@ -93,12 +97,41 @@ def logs(
 
     Starts at its beginning, and ends with the job's exit code.
     """
-    from daft_launcher import jobs
+    from daft_launcher import head_shell, jobs
 
+    if bootstrap == (submission_id is not None):
+        raise UsageError(
+            "`daft logs` takes the id of a job, or `--bootstrap`", hint="`daft jobs` lists the ids"
+        )
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
     tools = workshop.tools_for(loaded, identity_file=identity_file)
     write = console_of(ctx).data
+    if submission_id is None:
+        write(head_shell.read_bootstrap_log(loaded, tools, identity_file=identity_file))
+        return
     raise typer.Exit(jobs.follow(loaded, submission_id, tools, identity_file=identity_file, write=write))
+
+
+def ssh(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="What to run, after `--`. Default: a shell.")
+    ] = None,
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
+    identity_file: IdentityOption = None,
+    provider: ProviderOption = None,
+    state_dir: StateDirOption = None,
+) -> None:
+    """Open a shell on the head.
+
+    Trusts the host key that the head has said is its own, and no other; ends with the exit status of ssh.
+    """
+    from daft_launcher import head_shell
+
+    workshop, loaded = load_cluster(ctx, config, provider, state_dir)
+    tools = workshop.tools_for(loaded, identity_file=identity_file)
+    raise typer.Exit(head_shell.open_shell(loaded, command or (), tools, identity_file=identity_file))
 
 
 def list_jobs(

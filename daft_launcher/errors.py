@@ -38,6 +38,10 @@ class ProviderError(DaftLauncherError):
     """A provider's machines did not do what was asked of them."""
 
 
+class HeadFailedError(ProviderError):
+    """The head node has said that its bootstrap failed."""
+
+
 class AWSError(ProviderError):
     """AWS refused a call or could not be reached."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import DaftLauncherError, Interrupted, StateError
+from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
 from daft_launcher.render import render_cluster
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
 
 _DOWN_SECONDS = 600
+_LOG_LINES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +140,23 @@ def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter
 
 def _wait_for_head(cluster: Cluster, tools: Tools, step_timeout: float) -> None:
     before = tools.clock.now()
-    for status in tools.provider.watch_head(cluster, step_timeout=step_timeout):
-        now = tools.clock.now()
-        tools.reporter.head_status(status, seconds=now - before)
-        before = now
+    try:
+        for status in tools.provider.watch_head(cluster, step_timeout=step_timeout):
+            now = tools.clock.now()
+            tools.reporter.head_status(status, seconds=now - before)
+            before = now
+    except HeadFailedError as error:
+        error.message += _end_of_log(cluster, tools)
+        raise
+
+
+def _end_of_log(cluster: Cluster, tools: Tools) -> str:
+    """Return the last lines of the head's log for a message, nothing where it cannot be had."""
+    with contextlib.suppress(DaftLauncherError):
+        lines = [line for line in tools.provider.read_bootstrap_log(cluster).splitlines() if line.strip()]
+        if lines:
+            return "\nthe end of its log:\n" + "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
+    return ""
 
 
 @contextlib.contextmanager

@@ -87,6 +87,16 @@ class RayApi:
     token: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SshLogin:
+    """All that OpenSSH's client needs to reach a head node and to know it; `identity_file` None is the agent."""
+
+    address: str
+    user: str
+    host_key: str
+    identity_file: Path | None
+
+
 class Provider(Protocol):
     """What differs from cloud to cloud. Every method raises ProviderError when the provider fails it."""
 
@@ -126,6 +136,12 @@ class Provider(Protocol):
 
         With `local_port` it is reachable at exactly that port of 127.0.0.1; raises TunnelError when it is busy.
         """
+
+    def get_login(self, cluster: Cluster, *, identity_file: Path | None = None) -> SshLogin:
+        """Return how to log in to the head. Raises UsageError where it is this machine."""
+
+    def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
+        """Return the end of what the head wrote while it was set up."""
 
 
 @dataclass(frozen=True, kw_only=True)

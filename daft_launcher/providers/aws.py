@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import AWSError, MissingCredentialsError, TunnelError
-from daft_launcher.models import Clock, Cluster, HeadStatus, Instance, InstanceState, ProviderName, RayApi
+from daft_launcher.models import (
+    Clock,
+    Cluster,
+    HeadStatus,
+    Instance,
+    InstanceState,
+    ProviderName,
+    RayApi,
+    SshLogin,
+)
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_head import HeadWatch, get_head_login
 from daft_launcher.providers.aws_instances import (
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 
 RAY_PORT = 8265
 RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no secret
+BOOTSTRAP_LOG_PATH = "/var/log/daft-bootstrap.log"
 _TUNNEL_CHECK_SECONDS = 2.0
 DEFAULT_SSH_USER = "ec2-user"
 
@@ -113,6 +123,23 @@ class AWSProvider:
         """Forward the head's dashboard port to this machine while the context is open."""
         from daft_launcher import ssh
 
+        login = self.get_login(cluster, identity_file=identity_file)
+        tunnel = ssh.open_tunnel(
+            host=login.address,
+            user=login.user,
+            identity=login.identity_file,
+            host_key=login.host_key,
+            remote_port=RAY_PORT,
+            local_port=local_port,
+        )
+        token = _read(login, RAY_TOKEN_PATH)
+        with tunnel as port, _kept_open(tunnel):
+            yield RayApi(url=f"http://127.0.0.1:{port}", token=token.strip())
+
+    def get_login(self, cluster: Cluster, *, identity_file: Path | None = None) -> SshLogin:
+        """Return how to log in to the head, which has said its address and host key through AWS."""
+        from daft_launcher import ssh
+
         address, host_key = get_head_login(self._access, cluster)
         identity = ssh.find_identity(
             explicit=identity_file or self._identity_file,
@@ -120,19 +147,11 @@ class AWSProvider:
             ssh_key_name=self._ssh_key_name,
         )
         user = cluster.ssh_user or DEFAULT_SSH_USER
-        token = ssh.read_file(
-            host=address, user=user, identity=identity, host_key=host_key, path=RAY_TOKEN_PATH
-        )
-        tunnel = ssh.open_tunnel(
-            host=address,
-            user=user,
-            identity=identity,
-            host_key=host_key,
-            remote_port=RAY_PORT,
-            local_port=local_port,
-        )
-        with tunnel as port, _kept_open(tunnel):
-            yield RayApi(url=f"http://127.0.0.1:{port}", token=token.decode().strip())
+        return SshLogin(address=address, user=user, host_key=host_key, identity_file=identity)
+
+    def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
+        """Return the end of the head's bootstrap log, read over SSH."""
+        return _read(self.get_login(cluster, identity_file=identity_file), BOOTSTRAP_LOG_PATH)
 
     def _operator_cidrs(self) -> list[str]:
         if self._ssh_allowed_cidrs:
@@ -149,6 +168,15 @@ class AWSProvider:
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
         return ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+
+
+def _read(login: SshLogin, path: str) -> str:
+    from daft_launcher import ssh
+
+    data = ssh.read_file(
+        host=login.address, user=login.user, identity=login.identity_file, host_key=login.host_key, path=path
+    )
+    return data.decode("utf-8", "replace")
 
 
 @contextmanager

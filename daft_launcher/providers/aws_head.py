@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import AWSError, ProviderError
+from daft_launcher.errors import AWSError, HeadFailedError, ProviderError
 from daft_launcher.models import Clock, Cluster, HeadStatus
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_errors import TransientAWSError
@@ -97,7 +97,7 @@ class HeadWatch:
         tags = read_tags(head.get("Tags"))
         status = HeadStatus(step=tags.get(STATUS_TAG) or SILENT.step, detail=tags.get(DETAIL_TAG, ""))
         if status.step == "failed":
-            raise ProviderError(
+            raise HeadFailedError(
                 f"{self._head()} failed: {status.detail or 'no reason given'}", hint=self._log()
             )
         self._refuse_impaired()

@@ -16,10 +16,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from daft_launcher.errors import ProviderError
-from daft_launcher.models import Cluster, HeadStatus, Instance, InstanceState, ProviderName, RayApi, Role
+from daft_launcher.errors import ProviderError, UsageError
+from daft_launcher.models import (
+    Cluster,
+    HeadStatus,
+    Instance,
+    InstanceState,
+    ProviderName,
+    RayApi,
+    Role,
+    SshLogin,
+)
 
 _ADDRESS = "127.0.0.1"
+_LOG_CHARACTERS = 1 << 19
 _UP = "start it with `daft up`"
 
 
@@ -151,6 +161,18 @@ class LocalProvider:
     def _nodes(self, cluster: str | None) -> list[_Node]:
         folders = sorted(self._state_dir.glob("*.local"))
         return [node for folder in folders for node in _read_nodes(folder) if cluster in (None, node.cluster)]
+
+    def get_login(self, cluster: Cluster, *, identity_file: Path | None = None) -> SshLogin:  # noqa: ARG002
+        """Raise UsageError: nobody logs in to the machine that they sit at."""
+        raise UsageError(
+            f"the head of `{cluster.name}` is this machine",
+            hint=f"its Python is {cluster.directory / 'run/venv/bin/python'}",
+        )
+
+    def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:  # noqa: ARG002
+        """Return the end of what the installation and the head's Ray wrote."""
+        logs = (cluster.directory / "run/logs" / name for name in ("environment.log", "head.log"))
+        return "".join(log.read_text(errors="replace")[-_LOG_CHARACTERS:] for log in logs if log.exists())
 
 
 def _read_nodes(directory: Path) -> list[_Node]:

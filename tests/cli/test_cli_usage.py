@@ -12,7 +12,7 @@ from clikit import COMMANDS, LOCAL, Desk, Seen, failed
 CONFIG = ["-c", "--config"]
 KEY = ["-i", "--identity-file"]
 PLACE = ["--provider", "--state-dir"]
-#: The options of each command, as shared/CLI.md has them.
+#: The options of each command.
 OPTIONS = {
     "init-config": ["--provider", "--name"],
     "config-schema": [],
@@ -33,7 +33,8 @@ OPTIONS = {
     "submit": [*CONFIG, *KEY, *PLACE, "-w", "--working-dir", "--env", "--no-wait", "--job-id"],
     "dashboard": [*CONFIG, *KEY, *PLACE, "--port", "--no-open"],
     "jobs": [*CONFIG, *KEY, *PLACE, "--json"],
-    "logs": [*CONFIG, *KEY, *PLACE],
+    "logs": [*CONFIG, *KEY, *PLACE, "--bootstrap"],
+    "ssh": [*CONFIG, *KEY, *PLACE],
     "stop-job": [*CONFIG, *KEY, *PLACE],
 }
 GLOBAL_OPTIONS = ["--version", "--debug", "--no-color", "--install-completion", "--show-completion"]
@@ -81,7 +82,6 @@ def test_version(desk: Desk, name: str):
         (["up", "--nope"], "No such option: --nope"),
         (["down", "--plan"], "No such option: --plan"),
         (["submit"], "Missing option '-w' / '--working-dir'."),
-        (["logs"], "Missing argument 'SUBMISSION_ID'."),
         (["stop-job"], "Missing argument 'SUBMISSION_ID'."),
         (
             ["init-config", "--provider", "gcp"],
@@ -103,6 +103,25 @@ def test_a_wrong_command_line(desk: Desk, args: list[str], message: str):
     assert (seen.status, seen.out) == (2, "")
     # Versions of Typer differ in these two things.
     assert seen.err.replace("Value error, ", "").lower() == expected.lower()
+
+
+@pytest.mark.parametrize("args", [["logs"], ["logs", "--bootstrap", "some-job"]])
+def test_logs_of_a_job_or_of_the_bootstrap(desk: Desk, args: list[str]):
+    desk.write(".daft.toml", LOCAL)
+    assert desk.daft(*args) == failed(
+        "`daft logs` takes the id of a job, or `--bootstrap`", "`daft jobs` lists the ids", status=2
+    )
+
+
+def test_logs_and_ssh_at_home(desk: Desk):
+    desk.write(".daft.toml", LOCAL)
+    desk.local_node("head")
+    desk.write(".daft/demo.local/run/logs/environment.log", "installed\n")
+    desk.write(".daft/demo.local/run/logs/head.log", "Ray runs\n")
+    assert desk.daft("logs", "--bootstrap") == Seen(0, out="installed\nRay runs\n")
+    assert desk.daft("ssh") == failed(
+        "the head of `demo` is this machine", "its Python is .daft/demo.local/run/venv/bin/python", status=2
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from daft_launcher.models import (
     RayApi,
     ResourceChange,
     Role,
+    SshLogin,
     TerraformEvent,
 )
 from daft_launcher.state_dir import StateDir
@@ -90,6 +91,8 @@ class World:
     statuses: list[tuple[float, HeadStatus | BaseException]] = field(default_factory=list)
     shutting_down: bool = False
     left: list[str] = field(default_factory=list)
+    login: SshLogin | None = None
+    log: str | Exception = ""
     # Terraform
     plan: Plan = field(default_factory=Plan)
     fails: dict[str, BaseException] = field(default_factory=dict)
@@ -188,6 +191,16 @@ class FakeProvider:
         self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
     ) -> AbstractContextManager[RayApi]:
         raise NotImplementedError
+
+    def get_login(self, cluster: Cluster, *, identity_file: Path | None = None) -> SshLogin:
+        self.world.call("get_login", cluster, identity_file)
+        return self.world.login
+
+    def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
+        self.world.call("read_bootstrap_log", cluster, identity_file)
+        if isinstance(self.world.log, Exception):
+            raise self.world.log
+        return self.world.log
 
 
 class FakeTerraform:

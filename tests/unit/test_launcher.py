@@ -23,10 +23,12 @@ from daft_launcher import launcher, review
 from daft_launcher.errors import (
     AWSError,
     DaftLauncherError,
+    HeadFailedError,
     Interrupted,
     ProviderError,
     StateError,
     TerraformError,
+    TunnelError,
 )
 from daft_launcher.launcher import UpResult
 from daft_launcher.lock import lock_cluster
@@ -338,6 +340,27 @@ def test_a_head_that_fails_is_said_with_what_exists(world: World) -> None:
     world.statuses = [(5.0, HeadStatus(step="setup")), (9.0, ProviderError("`x` ended with 1"))]
     assert refusal(world, ProviderError) == ("`x` ended with 1\nthese exist: head i-head", WAYS)
     assert names(world)[-3:] == ["watch_head", "head_status", "list_instances"]
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "\n".join(f"line {number}\n" for number in range(40)),
+            [f"line {number}" for number in range(25, 40)],
+        ),
+        ("", []),
+        (TunnelError("no way"), []),
+    ],
+    ids=["a log", "an empty log", "no log"],
+)
+def test_a_head_that_says_it_failed_shows_the_end_of_its_log(world: World, log, said: list[str]) -> None:
+    world.instances = [HEAD]
+    world.statuses = [(9.0, HeadFailedError("`x` ended with 1"))]
+    world.log = log
+    end = ["the end of its log:", *(f"  {line}" for line in said)] if said else []
+    message = "\n".join(["`x` ended with 1", *end, "these exist: head i-head"])
+    assert refusal(world, HeadFailedError) == (message, WAYS)
 
 
 @pytest.mark.parametrize("where", ["apply", "head"])
