@@ -25,10 +25,17 @@ rides = daft.range(RIDES, partitions=PARTITIONS).with_columns(
     }
 )
 districts = daft.from_pydict({"number": list(range(len(DISTRICTS))), "district": DISTRICTS})
-by_district = rides.join(districts, on="number").groupby("district").agg(
-    col("id").count().alias("rides"), (col("metres").mean() / 1000).round(2).alias("mean_km")
+by_district = (
+    rides.join(districts, on="number")
+    .groupby("district")
+    .agg(col("id").count().alias("rides"), (col("metres").mean() / 1000).round(2).alias("mean_km"))
 )
 by_district.sort("district").show()
 
-nodes = daft.range(400, partitions=PARTITIONS).select(node_of(col("id")).alias("node")).distinct().to_pydict()["node"]
+nodes = (
+    daft.range(400, partitions=PARTITIONS)
+    .select(node_of(col("id")).alias("node"))
+    .distinct()
+    .to_pydict()["node"]
+)
 print(f"computed on {len(nodes)} Ray nodes")
