@@ -10,10 +10,11 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from daft_launcher.console_words import clean, describe_step, event_line, first_line, table_cells, to_document
 from daft_launcher.errors import DaftLauncherError
 from daft_launcher.inventory import Listing, describe_instances
 from daft_launcher.models import HeadStatus, Instance, Plan, RayApi, TerraformEvent
@@ -27,20 +28,9 @@ if TYPE_CHECKING:
     from daft_launcher.review import PlanReport
     from daft_launcher.teardown import DownResult
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-_DONE = {"create": "created", "update": "changed", "delete": "removed", "replace": "replaced"}
-_SAYS_NOTHING = "local-exec: Executing"  # how the provisioner announces a command that it keeps to itself
 _WIDE = 250
 PLAN_WORDS = {"create": "add", "update": "change", "replace": "replace", "delete": "destroy"}
 _VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "remove"}
-_STEPS = {
-    "silent": "waiting for the head to say something",
-    "booting": "the head is booting",
-    "installing": "the head is installing",
-    "setup": "the head runs the setup commands",
-    "ready": "the head is ready",
-    "failed": "the head has failed",
-}
 
 
 class Console:
@@ -97,7 +87,7 @@ class Console:
         """Show one of Terraform's events: a line for what was done, the live line for what goes on."""
         if event.diagnostic and event.diagnostic.severity == "warning":
             self.warn(f"Terraform: {event.diagnostic.summary}")
-        elif line := _event_line(event):
+        elif line := event_line(event):
             self._line(f"  {line}")
         self._live_line(event.message)
 
@@ -109,9 +99,8 @@ class Console:
 
     def head_status(self, status: HeadStatus, *, seconds: float) -> None:
         """Show the step that the head is in; `seconds` is how long the one before took."""
-        detail = f": {status.detail}" if status.detail else ""
-        self._line(f"  {_STEPS.get(status.step, status.step)}{detail} ({seconds:.0f} s)")
-        self._live_line(f"{_STEPS.get(status.step, status.step)}{detail}")
+        self._line(f"  {describe_step(status)} ({seconds:.0f} s)")
+        self._live_line(f"{describe_step(status)}")
 
     def confirm(self, question: str) -> bool:
         """Ask on a terminal; False where nobody can answer."""
@@ -185,7 +174,7 @@ class Console:
         if form == "json":
             self.document([to_document(node) for node in listing.instances])
         elif form == "text":
-            self.data(_clean(describe_instances(listing.instances)))
+            self.data(clean(describe_instances(listing.instances)))
         elif listing.instances:
             self._table(listing.instances)
         if listing.unasked:
@@ -207,8 +196,8 @@ class Console:
         for job in jobs:
             started = job.started_at.strftime("%Y-%m-%d %H:%M:%S") if job.started_at else "-"
             self.data(
-                _clean(
-                    f"{job.submission_id}  {job.status.value:<9}  {started}  {_first_line(job.entrypoint)}\n"
+                clean(
+                    f"{job.submission_id}  {job.status.value:<9}  {started}  {first_line(job.entrypoint)}\n"
                 )
             )
         if not jobs:
@@ -235,7 +224,7 @@ class Console:
         for column in ("CLUSTER", "ROLE", "STATE", "STATUS", "INSTANCE", "ADDRESS", "TYPE", "ZONE", "AGE"):
             table.add_column(column, overflow="fold")
         for node in instances:
-            table.add_row(*map(_clean, _cells(node, now)))
+            table.add_row(*map(clean, table_cells(node, now)))
         console = self._new_console(sys.stdout)
         if not console.is_terminal:
             console.width = _WIDE
@@ -245,16 +234,16 @@ class Console:
 
     def _line(self, text: str, *, style: str = "") -> None:
         if self.live:
-            self._rich().print(_clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+            self._rich().print(clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
         else:
             # What rich would print here, without the time that it takes to import.
-            sys.stderr.write(f"{_clean(text)}\n")
+            sys.stderr.write(f"{clean(text)}\n")
             sys.stderr.flush()
 
     def _live_line(self, text: str) -> None:
         if not self.live:
             return
-        words = _clean(text.strip().splitlines()[0] if text.strip() else "")
+        words = clean(text.strip().splitlines()[0] if text.strip() else "")
         if self._status is None:
             from rich.status import Status
 
@@ -280,52 +269,3 @@ def _discard_stdout() -> None:
     # What could not be written stays in the buffer, and Python would try it again, and complain, at its end.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def to_document(instance: Instance) -> dict[str, object]:
-    """Return an instance as `daft list --json` shows it."""
-    launched = instance.launched_at.isoformat() if instance.launched_at else None
-    return {**asdict(instance), "state": instance.state.value, "launched_at": launched}
-
-
-def _event_line(event: TerraformEvent) -> str | None:
-    """Return the line that an event is worth, None for one that only passes by in the live line."""
-    resource = (event.address or "").removeprefix("module.cluster.")
-    if event.kind == "apply_complete" and event.action in _DONE:
-        return f"{_DONE[event.action]} {resource} ({event.elapsed_seconds or 0:.0f} s)"
-    if event.kind == "apply_errored":
-        return f"{resource} failed after {event.elapsed_seconds or 0:.0f} s"
-    if event.kind == "provision_progress" and not event.message.startswith(_SAYS_NOTHING):
-        return event.message.strip() or None
-    return event.message if event.kind == "interrupted" else None
-
-
-def _cells(node: Instance, now: datetime) -> tuple[str, ...]:
-    return (
-        node.cluster,
-        node.role,
-        node.state.value,
-        " ".join(part for part in (node.status, node.detail) if part) or "-",
-        node.instance_id,
-        node.address or "-",
-        node.instance_type or "-",
-        node.zone or node.region,
-        _age(now - node.launched_at) if node.launched_at else "-",
-    )
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
-
-
-def _clean(text: str) -> str:
-    """Show control characters instead of obeying them: much of what is printed comes from elsewhere."""
-    return text.translate(_CONTROLS)
-
-
-def _age(age: timedelta) -> str:
-    minutes = max(0, int(age.total_seconds() // 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d"
