@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 WITH_VENV := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format golden bench clean system-packages
+.PHONY: help demo test unit lab lab-shell lint format golden bench clean system-packages lab-packages
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,11 +15,17 @@ help: ## List the targets.
 demo: $(VENV)/.demo ## Make a Ray cluster on this machine, run a Daft query on it, and remove it.
 	@$(WITH_VENV) examples/demo/run
 
-test: $(VENV)/.dev system-packages ## Run all tests.
-	$(WITH_VENV) pytest
+test: $(VENV)/.dev system-packages ## Run all tests but the lab's.
+	$(WITH_VENV) pytest --ignore tests/lab
 
 unit: $(VENV)/.dev ## Run the tests that touch nothing.
 	$(WITH_VENV) pytest tests/unit
+
+lab: $(VENV)/.dev lab-packages ## Run the lab's tests: AWS and its machines in namespaces of this one; needs root.
+	$(WITH_VENV) python -m tests.lab.enter pytest tests/lab
+
+lab-shell: $(VENV)/.dev lab-packages ## Open a shell in the lab, to type `daft up` in.
+	$(WITH_VENV) python -m tests.lab.enter python -m tests.lab.shell
 
 lint: $(VENV)/.dev ## Run the linters and the type checker.
 	$(WITH_VENV) pre-commit run --all-files
@@ -36,7 +42,10 @@ bench: $(VENV)/.dev ## Time the commands beside their yardsticks.
 	$(WITH_VENV) python benchmarks/commands.py
 
 system-packages:
-	@.ci/system-packages
+	@.ci/system-packages sshd:openssh-server ssh-agent:openssh-client
+
+lab-packages:
+	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo
 
 clean: ## Remove the virtual environment and what tools left behind.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
