@@ -16,7 +16,7 @@ demo: $(VENV)/.demo ## Make a Ray cluster on this machine, run a Daft query on i
 	@$(WITH_VENV) examples/demo/run
 
 test: $(VENV)/.dev system-packages ## Run all tests but the lab's.
-	$(WITH_VENV) pytest --ignore tests/lab
+	$(WITH_VENV) pytest -n 2 --dist loadgroup --ignore tests/lab
 
 unit: $(VENV)/.dev ## Run the tests that touch nothing.
 	$(WITH_VENV) pytest tests/unit
@@ -62,4 +62,5 @@ $(VENV)/.demo: $(VENV)/bin/uv pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/uv pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@$(WITH_VENV) $(BIN)/python .ci/link-terraform
 	@touch $@ $(VENV)/.demo
