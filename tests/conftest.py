@@ -24,6 +24,7 @@ _ADD_ONS = ("/opt", "/usr/share", "/usr/local/share", "~/.terraform.d")
 _TOGETHER = ("aws", "local", "terraform", "test_ray_jobs_real.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep in one process what shares a cluster, a server or an installation that takes long to make."""
     for item in items:

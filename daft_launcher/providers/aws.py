@@ -124,6 +124,7 @@ class AWSProvider:
         from daft_launcher import ssh
 
         login = self.get_login(cluster, identity_file=identity_file)
+        token = _read(login, RAY_TOKEN_PATH)
         tunnel = ssh.open_tunnel(
             host=login.address,
             user=login.user,
@@ -132,7 +133,6 @@ class AWSProvider:
             remote_port=RAY_PORT,
             local_port=local_port,
         )
-        token = _read(login, RAY_TOKEN_PATH)
         with tunnel as port, _kept_open(tunnel):
             yield RayApi(url=f"http://127.0.0.1:{port}", token=token.strip())
 

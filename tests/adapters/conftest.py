@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-RAY_PACKAGES = ["ray[default]", "daft[ray]"]
+RAY_PACKAGES = ["daft[ray]>=0.7", "ray[default]>=2.54"]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -89,7 +90,9 @@ def api(ray_executable: Path):
     names += ["metrics-export-port", "runtime-env-agent-port", "ray-client-server-port"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     command = [str(ray_executable), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
-    command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}/ray"]
+    # Ray puts this machine's own address in the place of 127.0.0.1; macOS has no other loopback address.
+    address = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+    command += ["--dashboard-host=127.0.0.1", f"--node-ip-address={address}", f"--temp-dir={folder}/ray"]
     command += ["--object-store-memory=200000000", *(f"--{name}={port}" for name, port in ports.items())]
     environment = {
         **os.environ,
