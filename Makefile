@@ -16,7 +16,8 @@ demo: $(VENV)/.demo ## Make a Ray cluster on this machine, run a Daft query on i
 	@$(WITH_VENV) examples/demo/run
 
 test: $(VENV)/.dev system-packages ## Run all tests but the lab's.
-	$(WITH_VENV) pytest -n 2 --dist loadgroup --ignore tests/lab
+	$(WITH_VENV) pytest -n 2 --dist loadfile --ignore tests/lab --ignore tests/local
+	$(WITH_VENV) pytest tests/local
 
 unit: $(VENV)/.dev ## Run the tests that touch nothing.
 	$(WITH_VENV) pytest tests/unit

@@ -21,18 +21,6 @@ _MIRROR = "registry.terraform.io"
 _ADD_ONS = ("/opt", "/usr/share", "/usr/local/share", "~/.terraform.d")
 
 
-_TOGETHER = ("aws", "local", "terraform", "test_ray_jobs_real.py")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares a cluster, a server or an installation that takes long to make."""
-    for item in items:
-        parts = item.path.relative_to(Path(__file__).parent).parts
-        if together := next((part for part in parts if part in _TOGETHER), None):
-            item.add_marker(pytest.mark.xdist_group(together))
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marker also where a test is run with a configuration of its own."""
     config.addinivalue_line("markers", "real: runs Terraform, Ray, sshd or a moto server for real")
