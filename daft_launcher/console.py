@@ -100,7 +100,7 @@ class Console:
     def head_status(self, status: HeadStatus, *, seconds: float) -> None:
         """Show the step that the head is in; `seconds` is how long the one before took."""
         self._line(f"  {describe_step(status)} ({seconds:.0f} s)")
-        self._live_line(f"{describe_step(status)}")
+        self._live_line(describe_step(status))
 
     def confirm(self, question: str) -> bool:
         """Ask on a terminal; False where nobody can answer."""
