@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from localkit import NEXT, Project, Seen, Traces, failed, wait_until
 
+from daft_launcher.assets import find_asset
 from daft_launcher.terraform_binary import TerraformBinary
 
 pytestmark = pytest.mark.real
@@ -22,6 +23,14 @@ BUILT = "  created terraform_data.environment (N s)\n"
 STOPPING = "  Waiting for Terraform to stop in order\n"
 WAYS = "go on with `daft up`, remove it with `daft down`"
 WAYS_ON = "go on with `daft up`, or remove what exists with `daft down`"
+
+
+def installer_place() -> str:
+    """Where in a rendered root the provisioner stands that installs; the rendered module has a line of notice more."""
+    text = (find_asset("terraform/local") / "main.tf").read_text()
+    before, _, rest = text.partition('resource "terraform_data" "environment"')
+    line = (before + rest.partition("provisioner")[0]).count("\n") + 1
+    return f"modules/local/main.tf:{line + 1}"
 
 
 def started(name: str = "own") -> str:
@@ -130,7 +139,7 @@ def test_what_cannot_be_installed_is_named_and_a_better_file_converges(own: Proj
     built = BUILD.format("")
     assert own.daft("up") == failed(
         "Terraform could not apply the plan:\n"
-        "  local-exec provisioner error (module.cluster.terraform_data.environment, modules/local/main.tf:44)\n"
+        f"  local-exec provisioner error (module.cluster.terraform_data.environment, {installer_place()})\n"
         f"  Error running command 'environment': exit status 1. Output: {built.strip()}\n"
         f"{steps}{cause}    words\n    more\n"
         "no instance of `own` exists; other resources of it may",
@@ -261,7 +270,7 @@ def test_another_python_needs_uv(without_uv: Project):
     )
     assert without_uv.daft("up") == failed(
         "Terraform could not apply the plan:\n"
-        "  local-exec provisioner error (module.cluster.terraform_data.environment, modules/local/main.tf:44)\n"
+        f"  local-exec provisioner error (module.cluster.terraform_data.environment, {installer_place()})\n"
         f"  Error running command 'environment': exit status 1. Output: {cause[0]}  {cause[1]}"
         "no instance of `own` exists; other resources of it may",
         WAYS_ON,
