@@ -65,6 +65,9 @@ def _check_regions(regions: Sequence[str]) -> None:
 
 
 def _list_local(state_dir: StateDir, cluster: str | None) -> Listing:
+    # Most folders know no local cluster, and the provider takes a while to import.
+    if not any(state_dir.path.glob("*.local")):
+        return Listing(instances=())
     from daft_launcher.providers.local import LocalProvider
 
     try:
