@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import StateError, TunnelError
+from daft_launcher.state_dir import PRIVATE_KEY
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 
-GENERATED_KEY = "id_ed25519"
+GENERATED_KEY = PRIVATE_KEY
 
 _MAX_BYTES = 1 << 16
 _OPENSSH_HEADER = b"-----BEGIN OPENSSH PRIVATE KEY-----"
