@@ -1,6 +1,7 @@
 #!/bin/bash
 # Turns a fresh machine into a node of a Daft cluster: uv, Python, Ray and Daft, the user's setup commands (head only), Ray.
 #   no argument  what cloud-init runs, once per instance, as root, with hardly any environment
+#   resume       what it runs at every later boot: the rest of what a reboot cut off, and Ray where no systemd starts it
 #   run          one life of Ray: what systemd (or `supervise`, where there is no systemd) starts again and again
 # Everything the user installs or runs belongs to the SSH user, as it would had they typed it: root only for what needs it.
 set -euo pipefail
@@ -45,6 +46,12 @@ write_files() {
   # A unit inherits nothing of this environment; the two are the AWS SDKs' own names, unset on AWS.
   env | grep -E '^AWS_(ENDPOINT_URL|EC2_METADATA_SERVICE_ENDPOINT)=' >"$etc/environment" || true
   [[ ${BASH_SOURCE[0]} -ef $opt/bootstrap.sh ]] || (umask 077 && cat "${BASH_SOURCE[0]}" >"$opt/bootstrap.sh")
+  # Scripts of every boot run before user data: not in this boot, and whatever the init is
+  # (https://docs.cloud-init.io/en/latest/reference/modules.html#scripts-per-boot).
+  local per_boot=$root/var/lib/cloud/scripts/per-boot/daft
+  mkdir -p "${per_boot%/*}"
+  printf '#!/bin/sh\nexec /bin/bash %q resume\n' "$opt/bootstrap.sh" >"$per_boot"
+  chmod 755 "$per_boot"
   cat >"$opt/node.py" <<'PYTHON'
 """What a node says to AWS, with the standard library alone. Python 3.8 and later."""
 import datetime, gzip, hashlib, hmac, io, json, os, pathlib, platform, pwd, random, re, secrets, signal, socket, sys
@@ -335,10 +342,14 @@ run_setup_commands() {
   ((${#commands[@]})) || return 0
   # `pip` and `python -m pip` for the commands that call it, from the wheel inside Python: no download. Debian's has none.
   "${become[@]}" python -m ensurepip --default-pip >/dev/null 2>&1 || true
+  # Who knows whether half a command may run again: the head says so, and the next `daft up` makes a new one.
+  [[ ! -e $etc/setup-command ]] || fail "$(<"$etc/setup-command")" "no status: the machine restarted before it had succeeded"
   for command in "${commands[@]}"; do
     progress "command $((++number)) of ${#commands[@]}: $command"
+    echo "$command" >"$etc/setup-command"
     user_runs "$command" bash -c "$command"
   done
+  rm "$etc/setup-command"
 }
 
 start_ray() {
@@ -426,9 +437,12 @@ case ${1:-boot} in
 esac
 exec >>"$log" 2>&1
 trap 'code=$?; [[ $code = 0 ]] || fail "$BASH_COMMAND" "$code"' EXIT
-[[ ${1:-} = run ]] || node tag booting "instance is up"
+[[ ${1:-} = run || -e $etc/complete ]] || node tag booting "instance is up"
 load_settings
 if [[ ${1:-} = run ]]; then run_ray; fi
-install_packages
-run_setup_commands
+if [[ ! -e $etc/complete ]]; then
+  install_packages
+  run_setup_commands
+  : >"$etc/complete"
+fi
 start_ray

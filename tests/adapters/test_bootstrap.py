@@ -101,6 +101,13 @@ class Node:
         value = base64.b64encode(self.pack(json.dumps(settings, ensure_ascii=False).encode())).decode()
         user_data = self.root / "part-001"
         user_data.write_text(self.script.replace(TOKEN, value))
+        return self._run("bash", str(user_data), extra=extra or {})
+
+    def boot_again(self) -> subprocess.CompletedProcess[str]:
+        """Do what cloud-init does at every boot but the first."""
+        return self._run(str(self.root / "var/lib/cloud/scripts/per-boot/daft"), extra={})
+
+    def _run(self, *argv: str, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{self.root}/stubs:/usr/bin:/bin",
             "DAFT_ROOT": str(self.root),
@@ -109,10 +116,8 @@ class Node:
             "DAFT_PAUSE": "0.1",
             "AWS_ENDPOINT_URL": self.cloud.url,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.cloud.url,
-        } | (extra or {})
-        return subprocess.run(
-            ["bash", user_data], env=environment, capture_output=True, text=True, timeout=25, check=False
-        )
+        } | extra
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=25, check=False)
 
     def wait_for(self, what: Callable[[], object]) -> None:
         deadline = time.monotonic() + 20
@@ -308,6 +313,57 @@ def test_second_run_keeps_the_token_and_changes_nothing(node: Node) -> None:
     node.wait_ready(times=2)
 
     assert (done.returncode, node.token()) == (0, first)
+
+
+def test_reboot_during_the_installation_goes_on_with_it(node: Node, cloud: FakeCloud) -> None:
+    node.answer({"uv": {"pip": ("The machine goes down", 143)}})
+    node.boot(setup_commands=["true"])
+    node.answer({})
+    done = node.boot_again()
+    node.wait_ready()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [detail for _, detail in cloud.statuses[-4:]] == [
+        "daft[ray]>=0.7 ray[default]>=2.54",
+        "command 1 of 1: true",
+        "starting Ray",
+        "Ray answers",
+    ]
+
+
+def test_reboot_during_a_setup_command_is_a_failure(node: Node, cloud: FakeCloud) -> None:
+    # `kill $PPID` ends the script at this command, as a reboot does.
+    command = "touch $DAFT_ROOT/opt/daft/venv/$RANDOM; kill -KILL $PPID; sleep 1"
+    node.boot(setup_commands=["true", command])
+    node.boot_again()
+
+    told = f"setup: `{command}` exited with no status: the machine restarted before it had succeeded"
+    assert cloud.statuses[-1] == ("failed", told)
+    assert (len(node.argv("ray")), len(list(node.venv.glob("[0-9]*")))) == (0, 1)
+
+
+def test_reboot_of_a_node_leaves_ray_to_systemd(node: Node, cloud: FakeCloud) -> None:
+    node.boot(setup_commands=["touch $DAFT_ROOT/opt/daft/venv/$RANDOM"])
+    node.wait_ready()
+    installed, told = len(node.argv("uv")), len(cloud.statuses)
+    node.stop()
+    done = node.boot_again()
+    node.wait_ready(times=2)
+
+    assert (done.returncode, done.stderr, len(node.argv("uv"))) == (0, "", installed)
+    assert len(list(node.venv.glob("[0-9]*"))) == 1
+    assert cloud.statuses[told:] == [("setup", "starting Ray"), ("ready", "Ray answers")]
+
+
+def test_reboot_without_systemd_starts_ray_again(node: Node, cloud: FakeCloud) -> None:
+    shutil.rmtree(node.root / "run")
+    node.boot()
+    node.wait_ready()
+    node.stop()
+    node.boot_again()
+    node.wait_ready(times=2)
+
+    assert (len(node.argv("ray")), node.argv("systemctl")) == (2, [])
 
 
 def test_without_systemd_the_script_restarts_ray_itself(node: Node, cloud: FakeCloud) -> None:
