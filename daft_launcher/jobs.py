@@ -52,7 +52,7 @@ def get_cluster(setup: Setup | ClusterReference, tools: Tools) -> Cluster:
     if not running:
         raise ProviderError(
             f"no head of cluster `{setup.name}` is running {place}{_other_states(heads)}",
-            hint="make it with `daft up`; `daft list` shows what there is",
+            hint=_way_to_a_head(heads),
         )
     if len(running) > 1:
         names = ", ".join(node.instance_id for node in running)
@@ -157,6 +157,15 @@ def _follow(jobs: RayJobs, submission_id: str, tools: Tools, write: Callable[[st
 
 def _left_out(skipped: Skipped) -> str:
     return f"{skipped.path} is not sent: {skipped.reason}"
+
+
+def _way_to_a_head(heads: Sequence[Instance]) -> str:
+    states = {head.state for head in heads}
+    if states & {InstanceState.STOPPING, InstanceState.STOPPED}:
+        return "`daft up` names the command that starts it"
+    if InstanceState.PENDING in states:
+        return "wait until `daft up` says that it is ready"
+    return "make it with `daft up`; `daft list` shows what there is"
 
 
 def _other_states(heads: Sequence[Instance]) -> str:

@@ -52,21 +52,27 @@ def test_a_head_that_has_died(project: Desk, command: str):
 
 
 @pytest.mark.parametrize(
-    ("command", "state", "also"),
+    ("command", "state", "hint"),
     [
-        *((command, None, "") for command in JOB_COMMANDS),
-        *(("submit", state, f" (one is {state})") for state in ("pending", "shutting-down", "terminated")),
+        *((command, None, MAKE_IT) for command in JOB_COMMANDS),
+        ("submit", "pending", "wait until `daft up` says that it is ready"),
+        *(
+            ("submit", state, "`daft up` names the command that starts it")
+            for state in ("stopping", "stopped")
+        ),
+        *(("submit", state, MAKE_IT) for state in ("shutting-down", "terminated")),
     ],
 )
-def test_no_head_on_aws(project: Desk, command: str, state: str | None, also: str):
+def test_no_head_on_aws(project: Desk, command: str, state: str | None, hint: str):
     project.write(".daft.toml", AWS)
     with serving() as aws:
         project.environ |= {**CREDENTIALS, "AWS_ENDPOINT_URL": aws.url}
         if state:
             aws.pages = {"us-west-2": [Page((instance("demo", "head", "i-1", state),))]}
+        also = f" (one is {state})" if state else ""
         with project.unchanged():
             assert project.daft(*COMMANDS[command]) == failed(
-                f"no head of cluster `demo` is running in us-west-2{also}", MAKE_IT
+                f"no head of cluster `demo` is running in us-west-2{also}", hint
             )
 
 
