@@ -46,7 +46,7 @@ system-packages:
 	@.ci/system-packages sshd:openssh-server ssh-agent:openssh-client
 
 lab-packages:
-	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo
+	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo /lib/systemd/systemd:systemd
 
 clean: ## Remove the virtual environment and what tools left behind.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import itertools
 import json
 import time
@@ -11,18 +12,24 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.ec2.models import elastic_network_interfaces
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
 from moto.ec2.models.vpcs import VPCBackend
+from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.utils import random_ami_id
 from moto.iam.models import iam_backends
 from moto.server import ThreadedMotoServer
 
 from tests.lab import network
-from tests.moto.server import ACCOUNT, MotoServer
+from tests.moto.corrections import patched
+from tests.moto.server import ACCOUNT, DEFAULT_IMAGE, MotoServer
 
 REGION = "us-west-2"
 _ENDED = {"shutting-down", "terminated"}
+#: What starts on a machine, by the name of its image; every other image has systemd.
+_INITS = {"without systemd": "plain", "that never boots": "broken"}
 
 
 class LabCloud(MotoServer):
@@ -32,10 +39,16 @@ class LabCloud(MotoServer):
         super().__init__(pending=pending, shutting_down=shutting_down)
         self._server = ThreadedMotoServer(ip_address=network.ROUTER, port=0, verbose=False)
         self._patches = contextlib.ExitStack()
+        #: The ids of instances whose machine has crashed.
+        self.unreachable: set[str] = set()
 
     def __enter__(self) -> LabCloud:
         with contextlib.ExitStack() as undo:
             undo.enter_context(_addresses_of_the_lab())
+            undo.enter_context(patched(Instance, "instance_status", property(self._instance_status)))
+            undo.enter_context(
+                patched(InstanceResponse, "run_instances", _as_many_as_can_be(InstanceResponse.run_instances))
+            )
             super().__enter__()
             self._patches = undo.pop_all()
         return self
@@ -55,6 +68,26 @@ class LabCloud(MotoServer):
         """Return the instances of a cluster that have not been told to end."""
         wanted = {"daft:cluster": cluster, "daft:role": role}
         return [i for i in self.snapshot() if i.state not in _ENDED and wanted.items() <= tags_of(i).items()]
+
+    def add_image(self, name: str) -> str:
+        """Return the id of a new image: "without systemd", or "that never boots"."""
+        images = self.backend(REGION).amis
+        image = copy.copy(images[DEFAULT_IMAGE])
+        image.id, image.name = random_ami_id(), name
+        images[image.id] = image
+        return image.id
+
+    def init_of(self, instance: Instance) -> str:
+        """Return what the image of an instance starts: "systemd", "plain" or "broken"."""
+        image = self.backend(REGION).amis.get(instance.image_id)
+        return _INITS.get(image.name if image else "", "systemd")
+
+    def _instance_status(self, instance: Instance) -> dict[str, Any]:
+        if instance.state != "running":
+            return {"Status": "not-applicable"}
+        ill = instance.id in self.unreachable
+        details = [{"Name": "reachability", "Status": "failed" if ill else "passed"}]
+        return {"Status": "impaired" if ill else "ok", "Details": details}
 
     def user_data(self, instance: Instance) -> bytes:
         return base64.b64decode(str(instance.user_data or ""))
@@ -136,6 +169,20 @@ def _patiently(look: Callable[[], Any]) -> Any:
         with contextlib.suppress(RuntimeError):
             return look()
     raise AssertionError("moto's state does not stop changing")
+
+
+def _as_many_as_can_be(
+    run_instances: Callable[[InstanceResponse], ActionResult],
+) -> Callable[[InstanceResponse], ActionResult]:
+    # EC2 starts up to MaxCount; moto MinCount, which Ray's autoscaler sets to one.
+    def run(response: Any) -> ActionResult:
+        ask = response._get_param
+        response._get_param = lambda name, *more, **options: ask(
+            "MaxCount" if name == "MinCount" else name, *more, **options
+        )
+        return run_instances(response)
+
+    return run
 
 
 @contextlib.contextmanager

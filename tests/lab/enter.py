@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab import index
+from tests.lab import cgroups, index
 
 #: Set inside the lab: the folder with the packages.
 VARIABLE = "DAFT_TEST_LAB"
@@ -29,6 +29,7 @@ _PROGRAMS = {  # and the Debian packages that bring them
     "sudo": "sudo",
     "unshare": "util-linux",
     "useradd": "passwd",
+    "/lib/systemd/systemd": "systemd",
     "/usr/bin/python3": "python3",
 }
 
@@ -74,12 +75,14 @@ def _inside(command: list[str]) -> int:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "lab", "/run"], check=True)
     for folder in ("/run/netns", "/run/sshd", "/run/lock"):
         Path(folder).mkdir()
+    tree = cgroups.open_tree()
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     _leave_to_the_command(signal.SIGINT, signal.SIGQUIT)
     child = os.spawnvp(os.P_NOWAIT, command[0], command)
     while True:
         pid, status = os.wait()
         if pid == child:
+            cgroups.close_tree(tree)
             return abs(os.waitstatus_to_exitcode(status))
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,12 +31,11 @@ _OFF = {"shutting-down", "terminated", "stopping", "stopped"}
 class Lab:
     """The lab for the length of a `with` block; `folder` keeps the machines' logs.
 
-    `pending` and `shutting_down` are the seconds that EC2 takes, `boot` those until a machine's SSH server and its user
-    data start.
+    `pending` and `shutting_down` are the seconds that EC2 takes, `boot` those until a machine's init starts.
     """
 
     def __init__(
-        self, folder: Path, *, pending: float = 2, shutting_down: float = 3, boot: float = 5
+        self, folder: Path, *, pending: float = 4, shutting_down: float = 8, boot: float = 12
     ) -> None:
         self.folder = folder
         self.cloud = LabCloud(pending=pending, shutting_down=shutting_down)
@@ -92,6 +91,16 @@ class Lab:
         )
         return self.machine(self.cloud.backend().get_instance(started["Instances"][0]["InstanceId"]))
 
+    def stop(self, instance: Instance) -> None:
+        """Stop an instance: its machine is off, its disk stays."""
+        self.cloud.client("ec2").stop_instances(InstanceIds=[instance.id])
+        wait_for(lambda: not self.machine(instance).on, "machine that is off")
+
+    def start(self, instance: Instance) -> None:
+        """Start a stopped instance, which has another public address from then on."""
+        self.cloud.client("ec2").start_instances(InstanceIds=[instance.id])
+        wait_for(lambda: self.machine(instance).on, "machine that is on")
+
     def terminate(self, instance: Instance) -> None:
         """End an instance as somebody in AWS's console does, or as a Spot Instance is."""
         ec2 = self.cloud.client("ec2")
@@ -120,12 +129,31 @@ class Lab:
 
     def _switch(self, instance: Instance) -> None:
         machine = self.machines.get(instance.id)
-        if machine is None and instance.state == "running":
-            # Known before it is built, or one that fails would be built again and again.
-            machine = self.machines[instance.id] = Machine(self._facts(instance), self.folder / instance.id)
-            machine.start()
-        elif machine is not None and instance.state in _OFF:
+        if machine is None:
+            if instance.state == "running":
+                # Known before it is built, or one that fails would be built again and again.
+                new = Machine(self._facts(instance), self.folder / instance.id)
+                self.machines[instance.id] = new
+                new.start()
+        elif instance.state == "terminated":
+            machine.throw_away()
+        elif instance.state in _OFF:
             machine.kill()
+        elif machine.end() == "halt":
+            self._obey(instance)
+        elif machine.end() == "crash":
+            self.cloud.unreachable.add(instance.id)
+        elif machine.end() == "reboot" or (instance.state == "running" and not machine.on):
+            machine.kill()
+            machine.start(self._facts(instance))
+
+    def _obey(self, instance: Instance) -> None:
+        """What EC2 does when a machine switches itself off."""
+        ec2 = self.cloud.client("ec2")
+        if instance.instance_initiated_shutdown_behavior == "terminate":
+            ec2.terminate_instances(InstanceIds=[instance.id])
+        else:
+            ec2.stop_instances(InstanceIds=[instance.id])
 
     def _facts(self, instance: Instance) -> Facts:
         return Facts(
@@ -137,6 +165,7 @@ class Lab:
             user_data=self.cloud.user_data(instance),
             endpoint=self.cloud.url,
             delay=self._boot,
+            init=self.cloud.init_of(instance),
         )
 
     def _guard(self, instances: list[Instance]) -> None:
@@ -147,7 +176,7 @@ class Lab:
 
     def _switch_all_off(self) -> None:
         for machine in self.machines.values():
-            machine.kill()
+            machine.throw_away()
 
 
 @dataclass
@@ -189,6 +218,41 @@ class Project:
     def daft(self, *args: str, timeout: float = 300) -> Seen:
         """Run `daft` to its end."""
         return self.start(*args).end(timeout)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[Running]:
+        """Start `daft up` for the length of a block, then remove what it made, and see that nothing is left."""
+        up = self.start("up")
+        try:
+            yield up
+        finally:
+            up.kill()
+            seen = self.daft("down", "--wait")
+        assert seen.status == 0, seen
+        assert self.lab.cloud.tagged(self.name) == []
+
+    @contextlib.contextmanager
+    def brought_up(self) -> Iterator[Project]:
+        """Be a cluster that is up, workers included, for the length of a block."""
+        with self.starting() as up:
+            seen = up.end(600)
+            assert seen.status == 0, f"{seen.out}{seen.err}\n{self.lab.logs()}"
+            self.wait_ready()
+            yield self
+
+    def statuses(self) -> list[str]:
+        """Return what the nodes that run say of themselves, as `daft list` shows it."""
+        nodes = [node for node in json.loads(self.daft("list", "--json").out) if node["cluster"] == self.name]
+        return [node["status"] for node in nodes if node["state"] == "Running"]
+
+    def wait_ready(self, *, timeout: float = 240) -> None:
+        """Wait until the head and as many workers as the configuration asks for are ready."""
+        asked = ["ready"] * (1 + int(str(self.setup.get("number_of_workers", 2))))
+        wait_for(lambda: self.statuses() == asked, "nodes that are ready", timeout=timeout, pause=1)
+
+    def instance(self) -> Instance:
+        """Return the head as moto has it."""
+        return self.lab.cloud.find(self.name, "head")[0]
 
     def head(self) -> Machine:
         """Return the machine of the cluster's head."""

@@ -1,7 +1,8 @@
-"""One instance as a machine: namespaces and a root of its own, an SSH server, user data, and a plug to pull."""
+"""One instance as a machine: namespaces, an init, a disk, an SSH server, user data, and a plug to pull."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.lab import network
+from tests.lab import cgroups, network
 
 _SCRIPT = Path(__file__).with_name("machine.sh")
-_UNSHARE = ("unshare", "-mpuif", "--kill-child", "--propagation", "private")
+_IMAGE = Path(__file__).with_name("image")
+_UNSHARE = ("unshare", "-mpuifC", "--kill-child", "--propagation", "private")
 _T = TypeVar("_T")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -29,10 +31,11 @@ class Facts:
     user_data: bytes
     endpoint: str
     delay: float
+    init: str
 
 
 class Machine:
-    """A machine that was switched on; `folder` keeps its logs when it is gone."""
+    """A machine; `folder` keeps its disk until it is thrown away, and its logs for good."""
 
     def __init__(self, facts: Facts, folder: Path) -> None:
         self.facts = facts
@@ -40,28 +43,50 @@ class Machine:
         self.name = facts.instance_id[:15]  # as long as the name of an interface can be
         self._unshare: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        self.folder.mkdir()
-        (self.folder / "user-data").write_bytes(self.facts.user_data)
-        (self.folder / "authorized_keys").write_text(self.facts.public_key + "\n")
-        facts = self.facts
-        words = (facts.private, facts.user, str(facts.delay), facts.endpoint)
+    def start(self, facts: Facts | None = None) -> None:
+        """Switch it on: for the first time, or again with the disk that it has and the address that it is given."""
+        self.facts = facts or self.facts
+        self._give_disk()
         network.plug_in(self.name, private=self.facts.private, public=self.facts.public)
-        with (self.folder / "console.log").open("wb") as console:
+        facts = self.facts
+        words = (facts.private, facts.user, str(facts.delay), facts.endpoint, facts.init)
+        with (self.folder / "console.log").open("ab") as console:
             self._unshare = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *_UNSHARE, "bash", _SCRIPT, self.folder, *words],
+                [
+                    *("ip", "netns", "exec", self.name),
+                    *cgroups.inside(
+                        self.name, *_UNSHARE, "bash", str(_SCRIPT), str(_IMAGE), str(self.folder)
+                    ),
+                    *words,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 env={"PATH": _PATH},
             )
 
+    def _give_disk(self) -> None:
+        if self.folder.exists():
+            return
+        (self.folder / "disk").mkdir(parents=True)
+        disk = ["mount", "-t", "tmpfs", "-o", "mode=755,size=8g", "machine", self.folder / "disk"]
+        subprocess.run(disk, check=True)
+        (self.folder / "user-data").write_bytes(self.facts.user_data)
+        (self.folder / "authorized_keys").write_text(self.facts.public_key + "\n")
+
     @property
     def on(self) -> bool:
         return self._unshare is not None and self._unshare.poll() is None
 
+    def end(self) -> str | None:
+        """Return how a machine ended by itself: "reboot", "halt" or "crash"; None while it is on or was killed."""
+        if self._unshare is None or (status := self._unshare.poll()) is None:
+            return None
+        # How an init's end looks from outside its PID namespace: reboot(2), "Behavior inside PID namespaces".
+        return {-signal.SIGHUP: "reboot", -signal.SIGINT: "halt"}.get(status, "crash")
+
     def kill(self) -> None:
-        """Pull the plug: the kernel ends every process of the machine with its init."""
+        """Pull the plug: the kernel ends every process of the machine with its init. The disk stays."""
         if self._unshare is None:
             return
         self._unshare.kill()
@@ -69,12 +94,18 @@ class Machine:
         self._unshare = None
         network.unplug(self.name)
 
+    def throw_away(self) -> None:
+        """Pull the plug, and the disk with it."""
+        self.kill()
+        if (self.folder / "disk").is_mount():
+            subprocess.run(["umount", "--lazy", self.folder / "disk"], check=True)
+
     def run(
         self, *argv: str, user: str | None = None, timeout: float = 30
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside, as root or as an account of the machine."""
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
-        enter = ["nsenter", f"--target={self._init()}", "-m", "-n", "-p", "-u", "-i", "--root", "--wd"]
+        enter = ["nsenter", f"--target={self._init()}", "-m", "-n", "-p", "-u", "-i", "-C", "--root", "--wd"]
         return subprocess.run(
             [*enter, *become, *argv],
             stdin=subprocess.DEVNULL,

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from moto.ec2.models.instances import Instance
-
-from tests.lab.lab import Lab, Project, Running
+from tests.lab.lab import Lab, Project
 from tests.lab.machine import wait_for
 
 LINES = 60
@@ -26,7 +23,7 @@ NO_WORKERS = {"number_of_workers": 0}
 def test_failed_setup_command_ends_up_within_seconds(new_project: Callable[..., Project]) -> None:
     command = "echo 'there is no such bucket' >&2; exit 3"
     project = new_project("broken", setup=NO_WORKERS, run={"setup_commands": ["true", command]})
-    with _up(project) as up:
+    with project.starting() as up:
         head = project.head()
         wait_for(lambda: "daft: status failed" in head.log(), "failure", timeout=300)
         failed_at = time.monotonic()
@@ -46,10 +43,10 @@ def test_failed_setup_command_ends_up_within_seconds(new_project: Callable[..., 
 
 def test_terminated_head_ends_up_within_seconds(lab: Lab, new_project: Callable[..., Project]) -> None:
     project = new_project("lost", setup=NO_WORKERS)
-    with _up(project) as up:
+    with project.starting() as up:
         head = project.head()
         up.says("the head is installing", timeout=120)
-        lab.terminate(_instance(lab, project))
+        lab.terminate(project.instance())
         ended_at = time.monotonic()
         seen = up.end()
         seconds = time.monotonic() - ended_at
@@ -60,7 +57,7 @@ def test_terminated_head_ends_up_within_seconds(lab: Lab, new_project: Callable[
 
 
 def test_other_machine_at_the_heads_address_gets_nothing(lab: Lab, cluster: Project, tmp_path: Path) -> None:
-    head = _instance(lab, cluster)
+    head = cluster.instance()
     key = next(tag["value"] for tag in head.get_tags() if tag["key"] == "daft:ssh-host-key")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     other = " ".join((tmp_path / "key.pub").read_text().split()[:2])
@@ -87,20 +84,3 @@ def test_cut_tunnel_loses_and_repeats_no_line(cluster: Project, tmp_path: Path) 
 
     assert (seen.status, seen.err) == (0, "")
     assert seen.out == "counted\n" + "".join(f"line {number}\n" for number in range(LINES))
-
-
-@contextmanager
-def _up(project: Project) -> Iterator[Running]:
-    """Start `daft up`, and remove what it made."""
-    up = project.start("up")
-    try:
-        yield up
-    finally:
-        up.kill()
-        seen = project.daft("down", "--wait")
-    assert seen.status == 0, seen
-    assert project.lab.cloud.tagged(project.name) == []
-
-
-def _instance(lab: Lab, project: Project) -> Instance:
-    return lab.cloud.find(project.name, "head")[0]

@@ -5,7 +5,6 @@ The last of the lab's tests, because it takes the shared cluster down.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def test_up_tells_each_step_until_the_head_takes_jobs(demo: Project, came_up: Se
 
 
 def test_workers_join(cluster: Project) -> None:
-    wait_for(lambda: _statuses(cluster) == ["ready"] * 3, "workers that are ready", timeout=120, pause=1)
+    cluster.wait_ready()
 
     assert {worker.private for worker in (m.facts for m in cluster.workers())} < set(_ray_nodes(cluster))
     assert len(_ray_nodes(cluster)) == 3
@@ -82,7 +81,7 @@ def test_lost_worker_is_replaced(lab: Lab, cluster: Project) -> None:
     lost, kept = cluster.workers()
     lab.terminate(lab.cloud.backend().get_instance(lost.facts.instance_id))
     wait_for(lambda: not lost.on, "machine that is off")
-    wait_for(lambda: _statuses(cluster) == ["ready"] * 3, "worker in its place", timeout=180, pause=1)
+    cluster.wait_ready()
 
     new = {worker.facts.private for worker in cluster.workers()} - {kept.facts.private}
     expected = sorted({cluster.head().facts.private, kept.facts.private, *new})
@@ -100,18 +99,11 @@ def test_down_leaves_nothing(lab: Lab, cluster: Project) -> None:
     assert not {machine.name for machine in machines} & {path.name for path in Path("/run/netns").iterdir()}
     signs = ["/opt/daft/", *(machine.facts.instance_id for machine in machines)]
     assert [line for line in _command_lines() if any(sign in line for sign in signs)] == []
-    assert _statuses(cluster) == []
+    assert cluster.statuses() == []
 
 
 def _python(project: Project) -> str:
     return str(re.findall('python_version = "(.*)"', (project.root / ".daft.toml").read_text())[0])
-
-
-def _statuses(cluster: Project) -> list[str]:
-    nodes = json.loads(cluster.daft("list", "--format", "json").out)
-    return [
-        node["status"] for node in nodes if node["cluster"] == cluster.name and node["state"] == "Running"
-    ]
 
 
 def _ray_nodes(cluster: Project) -> list[str]:

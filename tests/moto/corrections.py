@@ -65,7 +65,7 @@ def corrected(server: MotoServer) -> Iterator[None]:
             (FakeAutoScalingGroup, "update", _keeping_policy(FakeAutoScalingGroup.update)),
             (AutoScalingResponse, "start_instance_refresh", _start_instance_refresh),
         ):
-            undo.enter_context(_patched(owner, name, replacement))
+            undo.enter_context(patched(owner, name, replacement))
         yield
 
 
@@ -208,7 +208,8 @@ def _later(seconds: float, action: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def _patched(owner: type, name: str, replacement: object) -> Iterator[None]:
+def patched(owner: type, name: str, replacement: object) -> Iterator[None]:
+    """Put something in the place of a class's attribute while the block runs."""
     missing = object()
     original = owner.__dict__.get(name, missing)
     setattr(owner, name, replacement)
