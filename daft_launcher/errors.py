@@ -54,6 +54,10 @@ class TunnelError(DaftLauncherError):
     """The way over SSH to a head node could not be opened or trusted."""
 
 
+class SilentHostError(TunnelError):
+    """A head node did not answer at all, as when a firewall drops what this machine sends."""
+
+
 class JobError(DaftLauncherError):
     """A job could not be packaged, submitted or followed."""
 

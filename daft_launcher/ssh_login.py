@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import TunnelError
+from daft_launcher.errors import SilentHostError, TunnelError
 from daft_launcher.ssh_keys import load_private_key, public_key_of
 
 if TYPE_CHECKING:
@@ -88,13 +88,16 @@ def _dial(login: Login) -> socket.socket:
             f"{login.where} refuses SSH connections",
             hint="it is there but has no SSH server yet, or no longer; `daft list` shows its state",
         ) from error
-    except OSError as error:
-        late = isinstance(error, TimeoutError)
-        reason = f"no answer within {login.timeout:g} seconds" if late else error.strerror
-        raise TunnelError(
-            f"cannot reach {login.where}: {reason}",
+    except TimeoutError as error:
+        raise SilentHostError(
+            f"cannot reach {login.where}: no answer within {login.timeout:g} seconds",
             hint="this machine's public address may have changed since `daft up`: run it again to let the new one in; "
             "`daft list` shows the head's state and address",
+        ) from error
+    except OSError as error:
+        raise TunnelError(
+            f"cannot reach {login.where}: {error.strerror}",
+            hint="`daft list` shows the head's state and address",
         ) from error
     # Without this every question that paramiko asks may wait for the acknowledgement of the last: 40 ms on Linux.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

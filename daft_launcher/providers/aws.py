@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +124,8 @@ class AWSProvider:
         from daft_launcher import ssh
 
         login = self.get_login(cluster, identity_file=identity_file)
-        token = _read(login, RAY_TOKEN_PATH)
+        with self._explaining_silence(cluster):
+            token = _read(login, RAY_TOKEN_PATH)
         tunnel = ssh.open_tunnel(
             host=login.address,
             user=login.user,
@@ -151,7 +152,14 @@ class AWSProvider:
 
     def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
         """Return the end of the head's bootstrap log, read over SSH."""
-        return _read(self.get_login(cluster, identity_file=identity_file), BOOTSTRAP_LOG_PATH)
+        login = self.get_login(cluster, identity_file=identity_file)
+        with self._explaining_silence(cluster):
+            return _read(login, BOOTSTRAP_LOG_PATH)
+
+    def _explaining_silence(self, cluster: Cluster) -> AbstractContextManager[None]:
+        from daft_launcher.providers.aws_reach import explaining_silence
+
+        return explaining_silence(cluster.directory, ssh_allowed_cidrs=self._ssh_allowed_cidrs)
 
     def _operator_cidrs(self) -> list[str]:
         if self._ssh_allowed_cidrs:

@@ -1,4 +1,4 @@
-"""What tests against the real Ray share: an executable of it."""
+"""What tests of several doors share: the real Ray, and a service that tells one's address."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkip_service import CheckipService
 
 RAY_PACKAGES = ["daft[ray]>=0.7", "ray[default]>=2.54"]
 
@@ -45,3 +47,12 @@ def _install_commands(venv: Path) -> list[list[str]]:
         [sys.executable, "-m", "venv", str(venv)],
         [python, "-m", "pip", "install", "--quiet", *RAY_PACKAGES],
     ]
+
+
+@pytest.fixture
+def checkip(monkeypatch: pytest.MonkeyPatch) -> Iterator[CheckipService]:
+    """What tells the program its public address."""
+    with CheckipService() as service:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("DAFT_CHECKIP_URL", f"http://127.0.0.1:{service.server_port}/")
+        yield service

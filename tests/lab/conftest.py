@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab import network
 from tests.lab.enter import VARIABLE
 from tests.lab.lab import Lab, Project, Seen
 
@@ -29,6 +30,14 @@ def lab(hermetic_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with Lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
     assert lab.troubles == []
+
+
+@pytest.fixture
+def stranger() -> Iterator[None]:
+    """A network namespace called `stranger`: a computer on the internet with another address than ours."""
+    network.plug_in("stranger", private=None, public=network.STRANGER)
+    yield
+    network.unplug("stranger")
 
 
 @pytest.fixture(scope="session")

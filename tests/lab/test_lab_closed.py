@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import network
 from tests.lab.lab import Lab, Project, Seen
 from tests.lab.machine import Machine, wait_for
 
@@ -40,13 +39,6 @@ for url in sys.argv[1:]:
 """
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def stranger() -> Iterator[None]:
-    network.plug_in("stranger", private=None, public=network.STRANGER)
-    yield
-    network.unplug("stranger")
 
 
 def test_only_ssh_answers_outside_and_only_the_operator(cluster: Project, stranger: None) -> None:

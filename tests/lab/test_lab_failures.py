@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.lab import network
 from tests.lab.lab import Lab, Project
 from tests.lab.machine import wait_for
 
@@ -72,6 +74,37 @@ def test_other_machine_at_the_heads_address_gets_nothing(lab: Lab, cluster: Proj
     assert (seen.status, seen.out) == (1, "")
     assert f"the machine that answers at {head.public_ip}:22 is not the head that tagged itself" in seen.err
     assert cluster.head().log("sshd.log").count("Accepted") == logins > 0
+
+
+def test_laptop_that_moved_is_told_so_and_let_in(cluster: Project, stranger: None, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("print('here')\n")
+    submit = ("submit", "-w", str(tmp_path))
+    before = _from_stranger(cluster, *submit)
+    moved = _from_stranger(cluster, "up")
+    after = _from_stranger(cluster, *submit)
+    back = cluster.daft("up")
+
+    hint = (
+        f"this machine's public address is {network.STRANGER} now, and the cluster lets in {network.OPERATOR}/32 only: "
+        "`daft up` lets the new one in"
+    )
+    assert (before.returncode, before.stdout) == (1, "")
+    assert before.stderr.endswith(f"no answer within 10 seconds\nhint: {hint}\n")
+    assert (moved.returncode, after.returncode, back.status) == (0, 0, 0), (moved, after, back)
+    assert after.stdout.endswith("\nhere\n")
+
+
+def _from_stranger(cluster: Project, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ip", "netns", "exec", "stranger", Path(sys.executable).parent / "daft", *args],
+        cwd=cluster.root,
+        env=dict(cluster.environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_cut_tunnel_loses_and_repeats_no_line(cluster: Project, tmp_path: Path) -> None:
