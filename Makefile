@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 WITH_VENV := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lab lab-shell lint format golden bench clean system-packages lab-packages
+.PHONY: help demo test unit lab lab-shell lint format golden bench bench-up clean system-packages lab-packages
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,17 @@ bench: $(VENV)/.dev ## Time the commands beside their yardsticks.
 system-packages:
 	@.ci/system-packages sshd:openssh-server ssh-agent:openssh-client
 
+# What `ray up` runs on a laptop.
+$(VENV)/ray/bin/ray: $(VENV)/bin/uv
+	@$(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/ray
+	@$(BIN)/uv pip install --quiet --python $(VENV)/ray/bin/python 'daft[ray]>=0.7' 'ray[default]>=2.54' boto3
+
 lab-packages:
 	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo /lib/systemd/systemd:systemd
+
+bench-up: $(VENV)/.dev $(VENV)/ray/bin/ray lab-packages ## Bring a cluster up beside `ray up`, on the lab's machines; needs root.
+	@.ci/system-packages rsync:rsync curl:curl
+	$(WITH_VENV) python -m tests.lab.enter python benchmarks/up.py --ray $(CURDIR)/$(VENV)/ray/bin/ray $(BENCH)
 
 clean: ## Remove the virtual environment and what tools left behind.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

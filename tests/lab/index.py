@@ -20,7 +20,7 @@ from threading import Thread
 #: The machines' Python is that of this system: the only one that every image has.
 PYTHON = "/usr/bin/python3"
 _BOOTSTRAP = Path(__file__).parents[2] / "terraform" / "aws" / "bootstrap.sh"
-_REQUIREMENTS = ("daft[ray]>=0.7", "ray[default]>=2.54", "humanize")
+_REQUIREMENTS = ("daft[ray]>=0.7", "ray[default]>=2.54", "humanize", "boto3")
 
 
 def collect() -> Path:

@@ -43,7 +43,7 @@ class Firewall:
 
 def open_router() -> None:
     """Give the router its addresses, and let nothing pass."""
-    _batch("", [f"addr add {address}/32 dev lo" for address in (ROUTER, OPERATOR, METADATA)])
+    _batch("", [f"addr replace {address}/32 dev lo" for address in (ROUTER, OPERATOR, METADATA)])
     close_all_but([])
 
 
