@@ -89,7 +89,7 @@ def test_laptop_that_moved_is_told_so_and_let_in(cluster: Project, stranger: Non
         "`daft up` lets the new one in"
     )
     assert (before.returncode, before.stdout) == (1, "")
-    assert before.stderr.endswith(f"no answer within 10 seconds\nhint: {hint}\n")
+    assert before.stderr.endswith(f"no answer within 20 seconds\nhint: {hint}\n")
     assert (moved.returncode, after.returncode, back.status) == (0, 0, 0), (moved, after, back)
     assert after.stdout.endswith("\nhere\n")
 
