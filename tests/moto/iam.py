@@ -1,8 +1,8 @@
 """IAM's answer to a request, which moto does not give: it lets everybody do everything.
 
-As far as our policies go, after these pages of docs.aws.amazon.com/IAM/latest/UserGuide:
-reference_policies_elements_resource, _elements_condition_operators, _condition-single-vs-multi-valued-context-keys, _variables, _evaluation-logic. What is not
-here is refused loudly, so that a policy cannot pass because nobody reads a part of it.
+As far as our policies go, after docs.aws.amazon.com/IAM/latest/UserGuide: reference_policies_evaluation-logic,
+_elements_resource, _elements_condition_operators, _condition-single-vs-multi-valued-context-keys and _variables. What
+is not here is refused loudly, so that a policy cannot pass because nobody reads a part of it.
 """
 
 from __future__ import annotations
