@@ -52,7 +52,7 @@ $(VENV)/ray/bin/ray: $(VENV)/bin/uv
 
 lab-packages:
 	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo /lib/systemd/systemd:systemd \
-		chromium:chromium chromedriver:chromium-driver
+		chromium:chromium chromedriver:chromium-driver curl:curl
 
 bench-up: $(VENV)/.dev $(VENV)/ray/bin/ray lab-packages ## Bring a cluster up beside `ray up`, on the lab's machines; needs root.
 	@.ci/system-packages rsync:rsync curl:curl

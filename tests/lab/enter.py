@@ -22,6 +22,7 @@ _UNSHARE = ("unshare", "-mnpuif", "--kill-child", "--mount-proc", "--propagation
 _PROGRAMS = {  # and the Debian packages that bring them
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
+    "curl": "curl",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",
