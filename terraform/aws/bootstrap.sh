@@ -410,6 +410,8 @@ run_ray() {
     join=("--address=$(<"$etc/head-address"):$port")
   fi
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$etc/ray-token
+  # Told to send no usage statistics, Ray 2.59 still tells usage-stats.ray.io that it sends none. Nobody listens on discard.
+  export RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9/
   join+=(--block --disable-usage-stats --log-color=false "--node-ip-address=$address")
   "${become[@]}" ray start "${join[@]}" </dev/null 3>&- &
   ray=$!
