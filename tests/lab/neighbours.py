@@ -23,10 +23,14 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """`proxied` reaches AWS and packages through a proxy; `offline` reaches AWS, and a page of wheels."""
+    """`proxied` reaches AWS and packages through a proxy; `offline` reaches AWS, and a page of wheels.
+
+    `remove` may be called before the end, and again at it.
+    """
 
     proxied: Neighbour
     offline: Neighbour
+    remove: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -51,7 +55,9 @@ def neighbours(lab: Lab, packages: Path, new_project: Callable[..., Project]) ->
         seen = [up.end(timeout=600) for up in ups]
         assert [one.status for one in seen] == [0, 0], f"{seen}\n{lab.logs()}"
         yield Neighbours(
-            Neighbour(proxied, seen[0], proxy, outs[0]), Neighbour(offline, seen[1], page, outs[1])
+            Neighbour(proxied, seen[0], proxy, outs[0]),
+            Neighbour(offline, seen[1], page, outs[1]),
+            closing.close,
         )
 
 

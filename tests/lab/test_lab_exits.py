@@ -1,4 +1,7 @@
-"""Clusters that reach no package index: by a proxy alone, and by a page of wheels alone."""
+"""Clusters that reach no package index: by a proxy alone, and by a page of wheels alone.
+
+The last of the tests with these two, because it takes them down.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,6 @@ def test_head_behind_a_proxy_installs_and_reports_through_it(lab: Lab, beside: N
         assert [r for r in asked if r.startswith(f"GET {origin}/{wheel}")], wheel
 
 
-def test_setup_command_goes_through_the_proxy(lab: Lab, beside: Neighbours) -> None:
-    asked = [request for _, request in beside.proxied.way.asked]
-    assert asked.count(f"CONNECT {lab.packages.origin.removeprefix('http://')}") == 1
-
-
 def test_head_with_a_page_of_wheels_alone_takes_nothing_from_elsewhere(beside: Neighbours) -> None:
     offline = beside.offline
     head = offline.project.head()
@@ -62,3 +60,17 @@ def test_both_take_jobs(beside: Neighbours, tmp_path: Path) -> None:
     for neighbour, proxy in ((beside.proxied, beside.proxied.way.url), (beside.offline, None)):
         seen = neighbour.project.daft("submit", "-w", str(tmp_path), "--job-id", "look")
         assert (seen.status, seen.out, seen.err) == (0, f"look\n{proxy} {{'x': [3]}}\n", ""), seen
+
+
+def test_ray_tells_nobody_of_the_cluster(lab: Lab, beside: Neighbours) -> None:
+    """What is tunnelled is asked for by the setup command, or by Daft in the job; Ray sends no statistics."""
+    tunnels = [request for _, request in beside.proxied.way.asked if request.startswith("CONNECT ")]
+    assert tunnels.count(f"CONNECT {lab.packages.origin.removeprefix('http://')}") == 1
+    assert [tunnel for tunnel in tunnels if "ray.io" in tunnel] == []
+
+
+def test_down_leaves_nothing_of_them(lab: Lab, beside: Neighbours) -> None:
+    heads = [neighbour.project.head() for neighbour in (beside.proxied, beside.offline)]
+    beside.remove()
+    assert lab.cloud.tagged("proxied") + lab.cloud.tagged("offline") == []
+    assert [head for head in heads if head.on] == []
