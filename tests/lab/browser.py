@@ -57,10 +57,6 @@ class Browser:
         """Press the button with these words on it."""
         self._driver.find_element(By.XPATH, f"//button[normalize-space()='{label}']").click()
 
-    def picture(self, path: Path) -> None:
-        """Save what the window shows."""
-        self._driver.save_screenshot(str(path))
-
 
 @contextlib.contextmanager
 def open_browser(profile: Path) -> Iterator[Browser]:
