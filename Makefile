@@ -51,7 +51,8 @@ $(VENV)/ray/bin/ray: $(VENV)/bin/uv
 	@$(BIN)/uv pip install --quiet --python $(VENV)/ray/bin/python 'daft[ray]>=0.7' 'ray[default]>=2.54' boto3
 
 lab-packages:
-	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo /lib/systemd/systemd:systemd
+	@.ci/system-packages sshd:openssh-server ssh-keygen:openssh-client ip:iproute2 nft:nftables sudo:sudo /lib/systemd/systemd:systemd \
+		chromium:chromium chromedriver:chromium-driver curl:curl
 
 bench-up: $(VENV)/.dev $(VENV)/ray/bin/ray lab-packages ## Bring a cluster up beside `ray up`, on the lab's machines; needs root.
 	@.ci/system-packages rsync:rsync curl:curl

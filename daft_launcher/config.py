@@ -56,7 +56,9 @@ class Setup(_Table):
         None,
         description="A folder of the nodes, or a page, with wheels; without a package_index the only source.",
     )
-    proxy: shape.Url | None = Field(None, description="The HTTP proxy through which the nodes install.")
+    proxy: shape.Url | None = Field(
+        None, description="The HTTP proxy through which the nodes reach packages and AWS."
+    )
     disk_size_gb: Annotated[int, Field(ge=8, le=16384)] = Field(
         50, description="The size of each node's volume in GiB."
     )

@@ -207,7 +207,9 @@ class Console:
         """Say where the dashboard is, open it where a person watches, and stay until Ctrl-C."""
         self.data(f"{api.url}\n")
         if api.token:
-            self.note(f"Ray asks for this token once; paste it into the page: {api.token}")
+            self.note(
+                f"when the page asks for an authentication token, paste this one and press Submit: {api.token}"
+            )
         with contextlib.suppress(KeyboardInterrupt):
             self.note("Ctrl-C ends it")
             if open_browser and self.live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import threading
 from collections.abc import Iterator
 
@@ -34,6 +35,16 @@ def forward_port(local_port: int, host: str, port: int) -> Iterator[None]:
         loop.close()
 
 
+def port_error(port: int, error: OSError) -> TunnelError:
+    """Return the error that says why a port of this machine cannot be listened at."""
+    if error.errno == errno.EADDRINUSE:
+        why, cure = "is in use", "end what uses it, or choose another one with --port"
+    else:
+        # asyncio puts a sentence of its own where the system's words were.
+        why, cure = f"cannot be opened: {os.strerror(error.errno or 0)}", "choose another one with --port"
+    return TunnelError(f"port {port} of this machine {why}", hint=cure)
+
+
 async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
     # asyncio itself lets go of the task of a connection that the near side has closed, and complains of its end.
     served: set[asyncio.Task[None] | None] = set()
@@ -56,11 +67,7 @@ async def _listen(local_port: int, host: str, port: int) -> asyncio.Server:
     try:
         return await asyncio.start_server(serve, "127.0.0.1", local_port)
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error}"
-        raise TunnelError(
-            f"port {local_port} of this machine {why}",
-            hint="end what uses it, or choose another one with --port",
-        ) from error
+        raise port_error(local_port, error) from error
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

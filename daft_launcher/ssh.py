@@ -177,10 +177,9 @@ def _check_bindable(port: int) -> None:
         try:
             probe.bind((_LOOPBACK, port))
         except OSError as error:
-            raise TunnelError(
-                f"cannot listen at {_LOOPBACK}:{port}: {error.strerror}",
-                hint=f"`--port` takes another port; `lsof -i :{port}` names the program that holds this one",
-            ) from error
+            from daft_launcher.forward import port_error
+
+            raise port_error(port, error) from error
 
 
 def _read_remote(transport: Transport, path: str, max_bytes: int, login: Login) -> bytes:

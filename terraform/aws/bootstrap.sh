@@ -66,6 +66,10 @@ PORT = int(os.environ.get("DAFT_RAY_PORT") or 6379)
 PATIENCE = int(os.environ.get("DAFT_PATIENCE") or 1800)
 RAW = (ETC / "settings.json").read_bytes()  # or gzipped: half of the user data is theirs, and long commands shrink well
 SETTINGS = json.loads(gzip.decompress(RAW) if RAW[:2] == b"\x1f\x8b" else RAW)
+NEAR = "localhost,127.0.0.1,169.254.169.254,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
+if SETTINGS.get("proxy"):  # AWS is behind it too, and the first tag is set before the shell knows `environment`
+    for name, value in (("http_proxy", SETTINGS["proxy"]), ("https_proxy", SETTINGS["proxy"]), ("no_proxy", NEAR)):
+        os.environ.setdefault(name, value)
 TROUBLE = (OSError, ValueError, KeyError, client.HTTPException)  # urllib.error.* are OSErrors
 UV = "0.13.9"
 # Wheel, its directory on files.pythonhosted.org, SHA-256: a wheel is one immutable file, and any index or mirror has it.
@@ -283,7 +287,7 @@ def environment():
     if links and not index:
         pairs["PIP_NO_INDEX"] = "1"
     if proxy:
-        near = "localhost,127.0.0.1,169.254.169.254,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16," + retry(60, imds, "local-ipv4")
+        near = NEAR + "," + retry(60, imds, "local-ipv4")
         for name, value in (("http_proxy", proxy), ("https_proxy", proxy), ("no_proxy", near)):
             pairs.update({name: value, name.upper(): value})
     return [name + "=" + value for name, value in pairs.items() if value]
@@ -406,6 +410,8 @@ run_ray() {
     join=("--address=$(<"$etc/head-address"):$port")
   fi
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$etc/ray-token
+  # Told to send no usage statistics, Ray 2.59 still tells usage-stats.ray.io that it sends none. Nobody listens on discard.
+  export RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9/
   join+=(--block --disable-usage-stats --log-color=false "--node-ip-address=$address")
   "${become[@]}" ray start "${join[@]}" </dev/null 3>&- &
   ray=$!

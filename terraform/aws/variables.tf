@@ -295,7 +295,7 @@ variable "find_links" {
 }
 
 variable "proxy" {
-  description = "HTTP proxy to install through, such as \"http://proxy.example.com:3128\"."
+  description = "HTTP proxy through which the nodes reach packages and AWS, such as \"http://proxy.example.com:3128\"."
   type        = string
   default     = null
 

@@ -36,7 +36,10 @@ def signature_is_right(headers: dict[str, str], body: bytes, url: str) -> bool:
 
 
 class FakeCloud(ThreadingHTTPServer):
-    """Keeps what nodes did; `faults` is how many AWS calls fail before one works, `files` what GET serves beside."""
+    """Keeps what nodes did; `faults` is how many AWS calls fail before one works, `files` what GET serves beside.
+
+    It is also a proxy that takes every AWS for itself, and knows no other host; `forwarded` has whom it was asked for.
+    """
 
     daemon_threads = True
 
@@ -48,6 +51,7 @@ class FakeCloud(ThreadingHTTPServer):
         self.types: list[str] = []
         self.files: dict[str, bytes] = {}
         self.refused: list[str] = []
+        self.forwarded: list[str] = []
         self.faults = 0
         self.thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -87,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         action = headers.get("x-amz-target", "ec2")
+        if "://" in self.path:
+            self.server.forwarded.append(f"{self.path} {action}")
         if self.server.faults or headers["x-amz-security-token"] != CREDENTIALS["Token"]:
             self.server.faults -= 1
             self._answer(503, b"RequestLimitExceeded")

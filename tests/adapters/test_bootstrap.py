@@ -471,6 +471,20 @@ def test_cluster_without_internet(
     assert "169.254.169.254" in install["env"].get("no_proxy", "169.254.169.254")
 
 
+def test_node_asks_aws_through_the_proxy_and_the_metadata_service_itself(
+    node: Node, cloud: FakeCloud
+) -> None:
+    """From the first tag on: on a node with no other way out, nobody would hear it otherwise."""
+    node.boot(proxy=cloud.url, extra={"AWS_ENDPOINT_URL": "http://aws.example"})
+    node.wait_ready()
+
+    assert [status for status, _ in cloud.statuses] == ["booting", *["installing"] * 3, "setup", "ready"]
+    assert sorted(cloud.forwarded) == [
+        "http://aws.example/ AmazonSSM.PutParameter",
+        *["http://aws.example/ ec2"] * 6,
+    ]
+
+
 def test_everything_of_the_user_runs_as_the_ssh_user(node: Node) -> None:
     user = "nobody" if os.geteuid() == 0 else ME  # only root can become somebody else
     node.boot(ssh_user=user, setup_commands=['echo "$(id -un) $USER" > "$VIRTUAL_ENV/who"'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import socketserver
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from daft_launcher.errors import TunnelError
-from daft_launcher.forward import forward_port
+from daft_launcher.forward import forward_port, port_error
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -114,6 +115,12 @@ def test_a_busy_port_is_an_error_that_names_it(echo):
             pass
     assert caught.value.message == f"port {taken} of this machine is in use"
     assert caught.value.hint == "end what uses it, or choose another one with --port"
+
+
+def test_a_port_that_is_not_ours_to_take_is_an_error_that_says_so():
+    error = port_error(80, PermissionError(errno.EACCES, "error while attempting to bind"))
+    assert error.message == "port 80 of this machine cannot be opened: Permission denied"
+    assert error.hint == "choose another one with --port"
 
 
 def test_connections_that_end_in_any_way_are_nothing_to_talk_of(port, caplog):

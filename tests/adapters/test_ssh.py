@@ -306,8 +306,8 @@ def test_keys_of_other_kinds_and_formats_log_in(sshd, web, tmp_path, options):
 def test_a_busy_local_port(sshd, key):
     with listening() as busy:
         assert failure(sshd, key, local_port=busy) == (
-            f"cannot listen at 127.0.0.1:{busy}: Address already in use",
-            f"`--port` takes another port; `lsof -i :{busy}` names the program that holds this one",
+            f"port {busy} of this machine is in use",
+            "end what uses it, or choose another one with --port",
         )
 
 

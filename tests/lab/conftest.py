@@ -12,6 +12,7 @@ import pytest
 from tests.lab import network
 from tests.lab.enter import VARIABLE
 from tests.lab.lab import Lab, Project, Seen
+from tests.lab.neighbours import Neighbours, neighbours
 
 _PACKAGES = os.environ.get(VARIABLE)
 
@@ -71,6 +72,13 @@ def came_up(demo: Project) -> Seen:
     seen = demo.daft("up", timeout=600)
     assert seen.status == 0, f"{seen.out}{seen.err}\n{demo.lab.logs()}"
     return seen
+
+
+@pytest.fixture(scope="session")
+def beside(lab: Lab, new_project: Callable[..., Project]) -> Iterator[Neighbours]:
+    """Two more clusters, which reach the network outside in their own ways."""
+    with neighbours(lab, Path(str(_PACKAGES)), new_project) as both:
+        yield both
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,9 @@ from tests.lab import cgroups, index
 VARIABLE = "DAFT_TEST_LAB"
 _UNSHARE = ("unshare", "-mnpuif", "--kill-child", "--mount-proc", "--propagation", "private")
 _PROGRAMS = {  # and the Debian packages that bring them
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "curl": "curl",
     "ip": "iproute2",
     "nft": "nftables",
     "nsenter": "util-linux",

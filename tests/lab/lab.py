@@ -202,7 +202,8 @@ class Project:
         tables = {"setup": values, "run": self.run}
         # A value of ours is a string, a number or a list of strings: JSON says these as TOML does.
         text = "".join(
-            f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+            f"[{name}]\n"
+            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if value is not None)
             for name, table in tables.items()
         )
         (self.root / ".daft.toml").write_text(text)

@@ -7,12 +7,17 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
 
+from tests.lab.cloud import REGION
 from tests.lab.lab import Lab, Project, Seen
 from tests.lab.machine import Machine, wait_for
+from tests.lab.neighbours import Neighbours
+from tests.moto.iam import Call, allows, policies_of
 
 PYTHON = "/usr/bin/python3"
 TOKEN = "/etc/daft/ray-token"
@@ -37,6 +42,15 @@ for url in sys.argv[1:]:
     except urllib.error.HTTPError as error:
         print(error.code)
 """
+KNOCK = """\
+import sys, urllib.error, urllib.request
+headers = {"Authorization": "Bearer " + sys.argv[1]}
+try:
+    asked = urllib.request.Request("http://127.0.0.1:8265/api/version", headers=headers)
+    print(urllib.request.urlopen(asked, timeout=5).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -52,19 +66,61 @@ def test_only_ssh_answers_outside_and_only_the_operator(cluster: Project, strang
 
 @pytest.fixture
 def other(lab: Lab) -> Iterator[Machine]:
-    machine = lab.launch("another-cluster")
+    machine = lab.launch("somebody-elses")
     yield machine
     lab.terminate(lab.cloud.backend().get_instance(machine.facts.instance_id))
     wait_for(lambda: not machine.on, "machine that is off")
 
 
-def test_node_of_another_cluster_reaches_nothing(cluster: Project, other: Machine) -> None:
+def test_other_instance_of_the_account_reaches_nothing(cluster: Project, other: Machine) -> None:
     head, worker = cluster.head(), cluster.workers()[0]
     ports = _listening(head)
 
     assert _probe(worker.run, head.facts.private, {22, 6379}) == {22: "open", 6379: "open"}
     for address in (head.facts.private, head.facts.public):
         assert _probe(other.run, address, ports) == dict.fromkeys(ports, "silent")
+
+
+def test_clusters_reach_nothing_of_each_other(cluster: Project, beside: Neighbours) -> None:
+    ours = [cluster.head(), cluster.workers()[0]]
+    theirs = [beside.proxied.project.head(), beside.offline.project.head()]
+    ports = {machine: _listening(machine) for machine in (*ours, *theirs)}
+    assert all({22, 6379} <= ports[head] for head in (ours[0], *theirs))
+    tries = [
+        (source, target, address)
+        for source, target in [*product(ours, theirs), *product(theirs, ours), *permutations(theirs, 2)]
+        for address in (target.facts.private, target.facts.public)
+    ]
+    with ThreadPoolExecutor(len(tries)) as pool:
+        answers = list(pool.map(lambda one: _probe(one[0].run, one[2], ports[one[1]]), tries))
+
+    assert len(tries) == 20
+    assert answers == [dict.fromkeys(ports[target], "silent") for _, target, _ in tries]
+
+
+def test_token_of_another_cluster_opens_nothing(cluster: Project, beside: Neighbours) -> None:
+    heads = [cluster.head(), beside.proxied.project.head(), beside.offline.project.head()]
+    tokens = [head.read(TOKEN) for head in heads]
+    found = [[_words(head.run(PYTHON, "-c", KNOCK, token)) for token in tokens] for head in heads]
+
+    assert found == [[["200" if own == token else "403"] for token in tokens] for own in tokens]
+    assert len(set(tokens)) == 3
+
+
+def test_roles_read_their_own_clusters_secret_alone(lab: Lab, cluster: Project, beside: Neighbours) -> None:
+    names = [cluster.name, beside.proxied.project.name, beside.offline.project.name]
+    ssm = lab.cloud.client("ssm")
+    secrets = {name: ssm.get_parameter(Name=f"/daft/{name}/ray")["Parameter"]["ARN"] for name in names}
+    for name in names:
+        (head,) = lab.cloud.find(name, "head")
+        assert f"meta-data/iam/security-credentials/{name}-{REGION}-head" in lab.cloud.metadata(head)
+    may_read = {
+        (reader, role, owner): allows(
+            policies_of(lab.cloud, f"{reader}-{REGION}-{role}"), Call("ssm:GetParameter", secrets[owner])
+        )
+        for reader, role, owner in product(names, ("head", "worker"), names)
+    }
+    assert may_read == {key: key[0] == key[2] for key in may_read}
 
 
 def test_ray_answers_nothing_without_the_token(cluster: Project) -> None:

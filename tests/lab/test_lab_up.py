@@ -111,7 +111,7 @@ def _ray_nodes(cluster: Project) -> list[str]:
     dashboard = cluster.start("dashboard", "--no-open")
     try:
         dashboard.says("Ctrl-C ends it\n")
-        token = re.findall("Ray asks for this token once.*: (.*)", dashboard.err)[0]
+        token = re.findall("authentication token.*: (.*)", dashboard.err)[0]
         headers = {"Authorization": f"Bearer {token}"}
         answer = requests.get(f"{dashboard.out.strip()}/nodes?view=summary", headers=headers, timeout=20)
     finally:

@@ -32,7 +32,7 @@ def port_of(running: Running) -> int:
 
 
 def shown(demo: Project) -> Seen:
-    token = f"Ray asks for this token once; paste it into the page: {demo.token}\n"
+    token = f"when the page asks for an authentication token, paste this one and press Submit: {demo.token}\n"
     return Seen(0, "http://127.0.0.1:PORT\n", f"{token}Ctrl-C ends it\n")
 
 

@@ -132,4 +132,4 @@ def test_the_token_is_in_its_file_alone(demo: Project):
         if path.is_file() and "venv" not in path.parts and demo.token.encode() in path.read_bytes()
     ]
     # `daft dashboard` shows it, for the user to paste.
-    assert [path for path in found if "paste it into the page" not in path.read_text()] == [run / "token"]
+    assert [path for path in found if "paste this one" not in path.read_text()] == [run / "token"]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, BaseResponse
-from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
+from moto.ec2.exceptions import DependencyViolationError, EC2ClientError, InvalidLaunchTemplateIdNotFound
 from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.models.instances import Instance
-from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.models.launch_templates import LaunchTemplateBackend, LaunchTemplateVersion
 from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
 from moto.ec2.utils import parse_user_data
 
@@ -54,6 +54,11 @@ def corrected(server: MotoServer) -> Iterator[None]:
             (Instance, "__init__", _slow_start(Instance.__init__, server)),
             (Instance, "prep_nics", _with_nics_that_go(Instance.prep_nics)),
             (Instance, "terminate", _slow_end(Instance.terminate, server)),
+            (
+                LaunchTemplateBackend,
+                "delete_launch_template",
+                _gone_by_id(LaunchTemplateBackend.delete_launch_template),
+            ),
             (LaunchTemplateVersion, "__init__", _as_sent(LaunchTemplateVersion.__init__)),
             (LaunchTemplateVersion, "security_groups", property(_template_security_groups)),
             (SecurityGroupRule, "description", property(_rule_description)),
@@ -158,6 +163,17 @@ def _template_security_groups(version: LaunchTemplateVersion) -> list[str]:
         group for nic in version.data.get("NetworkInterfaces", []) for group in nic.get("Groups", [])
     ]
     return on_interfaces or version.data.get("SecurityGroups", [])
+
+
+def _gone_by_id(delete: Callable[..., Any]) -> Callable[..., Any]:
+    # moto answers with the error for a name. Terraform takes the one for an id as done: a call whose answer was lost
+    # is made again.
+    def checked(backend: LaunchTemplateBackend, name: str | None, tid: str | None) -> Any:
+        if not name and tid and tid not in backend.launch_templates:
+            raise InvalidLaunchTemplateIdNotFound(tid)
+        return delete(backend, name, tid)
+
+    return checked
 
 
 def _rule_description(rule: SecurityGroupRule) -> str | None:
