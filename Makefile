@@ -40,6 +40,7 @@ golden: $(VENV)/.dev ## Rewrite the expected renderings; look at the diff before
 	-DAFT_UPDATE_GOLDEN=1 $(WITH_VENV) pytest tests/golden
 
 bench: $(VENV)/.dev ## Time the commands beside their yardsticks.
+	$(WITH_VENV) python benchmarks/rendering.py
 	$(WITH_VENV) python benchmarks/commands.py
 
 system-packages:
