@@ -28,7 +28,6 @@ provider "aws" {
 }
 
 # `daft up` keeps these two in operator.auto.tfvars.json, because they belong to a machine and not to the cluster.
-# A pipeline has no such machine: there, ssh_allowed_cidrs and ssh_key_name of the cluster say who may log in.
 variable "operator_cidrs" {
   description = "Networks of the machine that runs `daft up`, let in on port 22 when ssh_allowed_cidrs names none."
   type        = list(string)
