@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 WITH_VENV := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lab lab-shell lint format golden bench bench-up clean system-packages lab-packages
+.PHONY: help demo test unit lab lab-shell lint format golden upgrade-fixture bench bench-up clean system-packages lab-packages
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,11 @@ format: $(VENV)/.dev ## Put the sources in their one form.
 golden: $(VENV)/.dev ## Rewrite the expected renderings; look at the diff before you commit it.
 	-DAFT_UPDATE_GOLDEN=1 $(WITH_VENV) pytest tests/golden
 
+upgrade-fixture: $(VENV)/.dev ## Keep what this version makes of a cluster, for later versions to be tested on.
+	$(WITH_VENV) python -m tests.upgrade.record
+
 bench: $(VENV)/.dev ## Time the commands beside their yardsticks.
+	$(WITH_VENV) python benchmarks/rendering.py
 	$(WITH_VENV) python benchmarks/commands.py
 
 system-packages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -241,7 +242,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - lives as long as we
 
 
+def _lose_no_output() -> None:
+    """Write what the locale has no character for as an escape, as Python does on stderr, instead of failing over it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the program."""
     _open_closed_streams()
+    _lose_no_output()
     app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")

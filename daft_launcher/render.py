@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,12 @@ def render_starter_config(*, provider: ProviderName, name: str | None) -> str:
 
 
 def _render(template: str, values: Mapping[str, object]) -> str:
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Compiling the templates is nine tenths of rendering, and done once."""
     # Nothing here is HTML; what goes into HCL goes through the `hcl` filter.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(find_asset("templates")),
@@ -58,9 +65,10 @@ def _render(template: str, values: Mapping[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,
     )
     environment.filters.update(hcl=to_hcl, pad=_pad)
-    return environment.get_template(template).render(values)
+    return environment
 
 
 def _pad(text: str, names: Mapping[str, object]) -> str:
@@ -98,7 +106,8 @@ def _reference(config: ClusterConfig) -> str:
     return json.dumps(reference, indent=2, ensure_ascii=False) + "\n"
 
 
-def _module_files(provider: ProviderName) -> dict[str, str]:
+@functools.cache
+def _module_files(provider: ProviderName) -> Mapping[str, str]:
     folder = find_asset(f"terraform/{provider}")
     return {
         f"modules/{provider}/{path.name}": _with_notice(path.read_text(encoding="utf-8"))

@@ -1,8 +1,10 @@
 locals {
   # All that makes another head. EC2 could stop a head, change its type or disk and start it again, but that kills the
   # jobs just the same and leaves a node set up for the old hardware; a new one is the honest plan.
+  # The settings and not the script that reads them, and of them only what is set: a later version of this module brings
+  # another script and more settings, and that must not end the jobs of a cluster that was made before.
   head_generation = sha256(jsonencode([
-    local.user_data.head,
+    { for key, value in local.settings_of.head : key => value if value != null },
     terraform_data.image.input.id,
     terraform_data.placement.input.subnet_id,
     var.instance_type,
@@ -25,7 +27,6 @@ resource "aws_instance" "head" {
   iam_instance_profile        = local.instance_profile.head
   key_name                    = local.key_name
   user_data_base64            = local.user_data.head
-  user_data_replace_on_change = true
   tags                        = local.head_tags
 
   metadata_options {
@@ -42,6 +43,8 @@ resource "aws_instance" "head" {
   }
 
   lifecycle {
+    # Another head gets the user data of its day; only what is in its generation is a reason for another head.
+    ignore_changes       = [user_data_base64]
     replace_triggered_by = [terraform_data.head_generation]
 
     precondition {

@@ -7,7 +7,8 @@ locals {
 
   secret_name = "/daft/${var.name}/ray"
 
-  # number_of_workers must never be in here: user data that changes replaces the node.
+  # number_of_workers must never be in here: settings that change replace the node. One that is added has to be null
+  # where it is not used, or it replaces the head of every cluster that there is.
   settings = {
     cluster        = var.name
     region         = var.region

@@ -106,6 +106,11 @@ resource "aws_autoscaling_group" "workers" {
     }
   }
 
+  lifecycle {
+    # Another VPC means another security group, and the old one cannot go while workers are in it.
+    replace_triggered_by = [aws_security_group.nodes.id]
+  }
+
   depends_on = [
     aws_iam_role_policy.node,
     aws_iam_role_policy_attachment.node,

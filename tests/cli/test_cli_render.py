@@ -67,6 +67,33 @@ def test_the_bytes_do_not_depend_on_where_and_when(desk: Desk):
     assert not any(str(desk.root).encode() in content for content in one.values())
 
 
+def test_the_bytes_do_not_depend_on_who_runs_it_and_how(desk: Desk):
+    desk.write(".daft.toml", AWS.replace("[aws]", 'tags = { b = "日本", a = "é" }\n[aws]\nspot = true'))
+    others = {
+        "plain": ({}, 0o022),
+        "seed": ({"PYTHONHASHSEED": "1"}, 0o077),
+        "locale": ({"PYTHONHASHSEED": "2", "LC_ALL": "C", "PYTHONUTF8": "0"}, 0o002),
+        "home": ({"HOME": "/nonexistent", "USER": "bob", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "3"}, 0o022),
+    }
+    plain = dict(desk.environ)
+    made = {}
+    for name, (environ, umask) in others.items():
+        desk.environ = plain | environ
+        assert desk.program("render", "--out", name, umask=umask).status == 0
+        made[name] = {path: (desk.project / name / path).read_bytes() for path in _files(desk, name)}
+        assert not any((desk.project / name / path).stat().st_mode & 0o111 for path in made[name])
+    assert [name for name in others if made[name] != made["plain"]] == []
+    assert list(desk.home.iterdir()) == []
+
+
+def test_check_says_what_it_can_where_the_locale_has_no_character_for_it(desk: Desk):
+    desk.environ |= {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    desk.write(".daft.toml", LOCAL + 'dependencies = ["é"]\n')
+    seen = desk.program("render", "--check")
+    assert (seen.status, seen.err) == (1, "")
+    assert '\n+    "\\xe9",\n' in seen.out
+
+
 def test_setup_commands_stay_with_their_provider(desk: Desk):
     desk.write(".daft.toml", AWS + '[run]\nsetup_commands = ["echo a", "echo b"]\n')
     assert desk.daft("render", "--provider", "local") == Seen(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,25 @@ from daft_launcher.render import render_cluster
 files = render_cluster(ClusterConfig.model_validate(json.loads(sys.argv[1]))).files
 print(json.dumps(list(files.items())))
 """
+
+
+def files_with(table: str, **keys: object) -> Mapping[str, str]:
+    """Return the files of a cluster on AWS whose configuration has these keys in one table."""
+    tables: dict[str, dict[str, object]] = {"setup": {"name": "demo", "provider": "aws"}}
+    tables[table] = {**tables.get(table, {}), **keys}
+    return render_cluster(ClusterConfig.model_validate(tables)).files
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the lines that differ, by the file that they are in."""
+    lines = {
+        name: list(difflib.unified_diff(before[name].splitlines(), text.splitlines(), lineterm="", n=0))[2:]
+        for name, text in after.items()
+    }
+    assert before.keys() == after.keys()
+    return {
+        name: [line for line in found if not line.startswith("@@")] for name, found in lines.items() if found
+    }
 
 
 @pytest.mark.parametrize("provider", ["aws", "local"])
@@ -132,6 +155,62 @@ def test_only_numbers_of_workers_differ_between_two_clusters_of_different_size()
     many = render_cluster(config(number_of_workers=2000)).files
     assert {name for name in two if two[name] != many[name]} == {"main.tf"}
     assert two["main.tf"].replace("= 2\n", "= 2000\n") == many["main.tf"]
+
+
+def test_nothing_is_in_it_that_only_this_program_or_an_account_has() -> None:
+    for name in ("aws", "local"):
+        text = "".join(render_cluster(config(name)).files.values())
+        assert version("daft-launcher") not in re.findall(r"\d+\.\d+\.\d+", text)
+        assert [number for number in re.findall(r"\b\d{12}\b", text) if f":{number}:" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "diff"),
+    [
+        (
+            "setup",
+            "number_of_workers",
+            5,
+            ["-  number_of_workers = 2", "+  number_of_workers = 5"],
+        ),
+        (
+            "setup",
+            "instance_type",
+            "m7g.xlarge",
+            ['-  instance_type     = "m7g.medium"', '+  instance_type     = "m7g.xlarge"'],
+        ),
+        ("setup", "disk_size_gb", 200, ["-  disk_size_gb      = 50", "+  disk_size_gb      = 200"]),
+        ("setup", "dependencies", ["pandas"], ["+  dependencies = [", '+    "pandas",', "+  ]", "+"]),
+        ("setup", "tags", {"team": "data"}, ["+  tags = {", '+    "team" = "data"', "+  }", "+"]),
+        ("setup", "python_version", "3.11", ['+  python_version    = "3.11"']),
+        ("aws", "iam_instance_profile", "mine", ['+  iam_instance_profile = "mine"', "+"]),
+    ],
+)
+def test_another_value_of_one_key_changes_the_lines_that_mean_it(
+    table: str, key: str, value: object, diff: list[str]
+) -> None:
+    before, after = files_with("setup"), files_with(table, **{key: value})
+    assert difference(before, after) == {"main.tf": diff}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "diff"),
+    [
+        (["a", "b"], ["a", "c", "b"], ['+    "c",']),
+        (["a", "b"], ["a"], ['-    "b",']),
+        (["a"], ["b"], ['-    "a",', '+    "b",']),
+    ],
+)
+def test_one_more_or_less_in_a_list_is_one_line(before: list[str], after: list[str], diff: list[str]) -> None:
+    one, two = (files_with("setup", dependencies=packages) for packages in (before, after))
+    assert difference(one, two) == {"main.tf": diff}
+
+
+def test_the_profile_is_a_line_of_its_own_and_the_users_to_name() -> None:
+    assert difference(files_with("aws"), files_with("aws", profile="dev")) == {
+        "cluster.json": ['-  "profile": null,', '+  "profile": "dev",'],
+        "main.tf": ["+", '+  profile = "dev"'],
+    }
 
 
 def test_the_starter_file_is_the_same_for_all_but_name_and_provider() -> None:

@@ -207,3 +207,33 @@ run "workers_over_the_limit" {
 
   expect_failures = [aws_instance.head, aws_launch_template.worker]
 }
+
+run "generation_of_the_head" {
+  command = plan
+
+  variables {
+    dependencies = ["pandas>=2"]
+  }
+
+  assert {
+    condition = local.head_generation == sha256(jsonencode([
+      {
+        cluster        = "demo"
+        dependencies   = ["pandas>=2"]
+        python_version = "3.12"
+        region         = "us-west-2"
+        role           = "head"
+        secret_name    = "/daft/demo/ray"
+        setup_commands = []
+        ssh_user       = "ec2-user"
+      },
+      terraform_data.image.input.id,
+      terraform_data.placement.input.subnet_id,
+      "m7g.medium",
+      50,
+      null,
+      null,
+    ]))
+    error_message = "Neither the script nor a setting that is not used may make another head: an upgrade would end its jobs."
+  }
+}
