@@ -97,6 +97,14 @@ class SshLogin:
     identity_file: Path | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StateVersion:
+    """Which of its versions a Terraform state is in; without a state, serial 0 of no lineage."""
+
+    lineage: str = ""
+    serial: int = 0
+
+
 class Provider(Protocol):
     """What differs from cloud to cloud. Every method raises ProviderError when the provider fails it."""
 
@@ -104,6 +112,9 @@ class Provider(Protocol):
 
     def check_access(self) -> None:
         """Raise unless this machine may act for the user, before anything is changed."""
+
+    def account(self) -> str:
+        """Return, in words, what holds its clusters apart from namesakes elsewhere."""
 
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
         """Return the Terraform variables that belong to this machine and not into committed HCL."""

@@ -14,9 +14,9 @@ from python_terraform import IsFlagged, IsNotFlagged, Terraform
 
 from daft_launcher import terraform_init
 from daft_launcher.errors import TerraformError
-from daft_launcher.models import Plan, TerraformEvent
+from daft_launcher.models import Plan, StateVersion, TerraformEvent
 from daft_launcher.terraform_binary import TerraformBinary
-from daft_launcher.terraform_events import to_plan
+from daft_launcher.terraform_events import plan_in, to_plan
 from daft_launcher.terraform_process import OnEvent, RunningTerraform
 
 
@@ -46,6 +46,12 @@ class TerraformRoot:
         self._running: RunningTerraform | None = None
         self._stopped = False
 
+    @property
+    def version(self) -> str:
+        """Product and version, such as `Terraform 1.11.4`."""
+        title = {"terraform": "Terraform", "tofu": "OpenTofu"}[self._binary.product]
+        return f"{title} {self._binary.version}"
+
     def init(self, *, reconfigure: bool = False) -> None:
         """Install what the root needs, unless nothing that matters for it has changed since the last time.
 
@@ -62,19 +68,41 @@ class TerraformRoot:
             self._run("initialise", "init", lambda: self._driver.init(**options))
         wanted.write()
 
-    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
+    def plan(
+        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+    ) -> Plan:
         """Return what an apply would change and save it in `out`, readable by the user alone.
 
-        `replace` are the addresses to make anew though their configuration is unchanged.
+        `replace` are the addresses to make anew though their configuration is unchanged. `state` is read in place
+        of the one that the local backend names; the plan is one for that backend all the same.
         """
         options: dict[str, Any] = {"json": IsFlagged, "out": str(out), "replace": list(replace), "lock": lock}
         options["detailed_exitcode"] = IsNotFlagged
+        if state:
+            options["state"] = str(state)
         with _private_files():
             return to_plan(self._run("plan", "plan", lambda: self._driver.plan(**options)))
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as Terraform's own text."""
         return self._capture("show the plan", "show", str(plan_file), no_color=IsFlagged)
+
+    def read_plan(self, plan_file: Path) -> Plan:
+        """Return what a saved plan would change."""
+        return plan_in(self._capture("show the plan", "show", str(plan_file), json=IsFlagged))
+
+    def state_version(self) -> StateVersion:
+        """Return the lineage and the serial of the state as its backend has it now."""
+        text = self._capture("read the state", "state", "pull")
+        try:
+            state = json.loads(text) if text.strip() else {}
+            return (
+                StateVersion()
+                if not state
+                else StateVersion(lineage=state["lineage"], serial=state["serial"])
+            )
+        except (ValueError, KeyError, TypeError):
+            raise TerraformError(f"Terraform's state of {self.directory} cannot be read") from None
 
     def apply(self, plan_file: Path) -> None:
         """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from daft_launcher.models import Clock, Plan, Provider, Reporter
+from daft_launcher.models import Clock, Plan, Provider, Reporter, StateVersion
 from daft_launcher.state_dir import StateDir
 
 
@@ -27,11 +27,23 @@ class RunningDestroy(Protocol):
 class Terraform(Protocol):
     """One Terraform root, as the use cases need it."""
 
+    @property
+    def version(self) -> str:
+        """Which Terraform it is, in words."""
+
     def init(self, *, reconfigure: bool = False) -> None:
         """Install what the root needs, if anything has changed."""
 
-    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
-        """Return what an apply would change, and save it."""
+    def plan(
+        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+    ) -> Plan:
+        """Return what an apply would change, and save it; `state` is a copy of a local state to plan on."""
+
+    def read_plan(self, plan_file: Path) -> Plan:
+        """Return what a saved plan would change."""
+
+    def state_version(self) -> StateVersion:
+        """Return which state there is right now."""
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as text."""

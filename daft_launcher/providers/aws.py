@@ -71,11 +71,18 @@ class AWSProvider:
         self._ssh_key_name = ssh_key_name
         self._identity_file = identity_file
         self._clock = clock
+        self._account: str | None = None
 
     def check_access(self) -> None:
         """Raise unless AWS knows these credentials in this region."""
         with self._access.asking("sts", self._region, "use AWS") as sts:
-            sts.get_caller_identity()
+            self._account = sts.get_caller_identity()["Account"]
+
+    def account(self) -> str:
+        """Return whose account the credentials are of; AWS is asked once."""
+        if self._account is None:
+            self.check_access()
+        return f"AWS account {self._account}"
 
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
         """Return who may log in: this machine's address and public key, where the config names no others."""

@@ -1,0 +1,234 @@
+"""What `up` does with a saved plan in place of a new one: hold it against the present, and put it to use as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daft_launcher.errors import DaftLauncherError
+from daft_launcher.models import Plan, StateVersion
+from daft_launcher.rendered import RenderedCluster
+from daft_launcher.saved_plan import (
+    LOCK_FILE,
+    Origin,
+    SavedPlan,
+    StalePlanError,
+    digest_files,
+    provider_versions,
+    read_lock,
+)
+from daft_launcher.state_dir import PRIVATE_KEY, WrittenFiles, write_private
+from daft_launcher.tools import Terraform, Tools
+
+if TYPE_CHECKING:
+    from daft_launcher.config import ClusterConfig
+
+_PUBLIC_KEY_VARIABLE = "ssh_public_key"
+_MOST_NAMED = 5
+
+
+def launcher_version() -> str:
+    """Return this program's own version."""
+    from importlib.metadata import version  # most runs of `up` have no use for it
+
+    return version("daft-launcher")
+
+
+def planning_place(directory: Path, cache: Path) -> Path:
+    """Return the folder in the cache in which the plans of a root are made."""
+    return cache / "plans" / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+
+
+def origin_of(
+    config: ClusterConfig,
+    rendered: RenderedCluster,
+    tools: Tools,
+    terraform: Terraform,
+    operator: Mapping[str, object],
+    *,
+    place: Path,
+) -> Origin:
+    """Return what a plan hangs on that `terraform` has made in `place` with the machine's own variables."""
+    return Origin(
+        name=config.setup.name,
+        provider=config.setup.provider,
+        region=_region(config),
+        account=tools.provider.account(),
+        files=digest_files(rendered.files),
+        operator=operator,
+        terraform=terraform.version,
+        launcher=launcher_version(),
+        own_key=_opened_by(operator, place / PRIVATE_KEY),
+    )
+
+
+def check_saved(
+    saved: SavedPlan, config: ClusterConfig, rendered: RenderedCluster, directory: Path, tools: Tools
+) -> None:
+    """Raise StalePlanError unless cluster, account, configuration, providers and key are those planned with.
+
+    Reads, and changes nothing. Terraform and the state are checked by `prepare_root` and `take_plan`.
+    """
+    _check_cluster(saved, config)
+    _check_account(saved, tools.provider.account())
+    _check_files(saved, digest_files(rendered.files))
+    _check_providers(saved, directory)
+    _check_key(saved, directory, tools)
+
+
+def prepare_root(
+    saved: SavedPlan, directory: Path, written: WrittenFiles, terraform: Terraform, tools: Tools
+) -> None:
+    """Put into a root what the plan was made with: the providers' lock file, and a key where the root has none.
+
+    Raises StalePlanError unless it is the Terraform that made the plan: no other one takes it.
+    """
+    _check_terraform(saved, terraform.version)
+    written.keep(LOCK_FILE)
+    if read_lock(saved.lock):
+        (directory / LOCK_FILE).write_text(saved.lock, encoding="utf-8")
+    key = directory / PRIVATE_KEY
+    if saved.origin.own_key and not key.exists():
+        written.keep(PRIVATE_KEY)
+        write_private(key, (planning_place(directory, tools.cache) / PRIVATE_KEY).read_text(encoding="utf-8"))
+
+
+def take_plan(saved: SavedPlan, terraform: Terraform, plan_file: Path) -> Plan:
+    """Put Terraform's own bytes into `plan_file`, in an initialised root, and return what they would change.
+
+    Raises StalePlanError when the state, or a provider's checksum, is not the one that the plan was made with.
+    """
+    _check_checksums(saved, plan_file.parent)
+    _check_state(saved, terraform.state_version())
+    descriptor = os.open(plan_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(saved.terraform_plan)
+    return terraform.read_plan(plan_file)
+
+
+def _check_cluster(saved: SavedPlan, config: ClusterConfig) -> None:
+    planned = (saved.origin.name, saved.origin.provider, saved.origin.region)
+    configured = (config.setup.name, config.setup.provider, _region(config))
+    if planned != configured:
+        raise StalePlanError(
+            saved.path,
+            f"it is a plan of {_cluster(*planned)}, and the configuration says {_cluster(*configured)}",
+            hint="name the file of that cluster with `-c`",
+        )
+
+
+def _check_account(saved: SavedPlan, account: str) -> None:
+    if account != saved.origin.account:
+        raise StalePlanError(
+            saved.path,
+            f"it was made for {saved.origin.account}, and this is {account}",
+            hint=f"apply it for {saved.origin.account}, or make a new one with `daft up --plan --out {saved.path}`",
+        )
+
+
+def _check_files(saved: SavedPlan, files: Mapping[str, str]) -> None:
+    differing = _differing(saved.origin.files, files)
+    if not differing:
+        return
+    reason = f"the configuration has changed since, in {_listed(differing)}"
+    if (ours := launcher_version()) != saved.origin.launcher:
+        reason += f"; daft-launcher {saved.origin.launcher} saved it, and this is {ours}"
+    raise StalePlanError(saved.path, reason)
+
+
+def _check_terraform(saved: SavedPlan, ours: str) -> None:
+    theirs = saved.origin.terraform
+    if ours != theirs:
+        again = f"make a new one with `daft up --plan --out {saved.path}`"
+        raise StalePlanError(
+            saved.path,
+            f"{theirs} made it, and this is {ours}",
+            hint=f"let DAFT_TERRAFORM name {theirs}, or {again}",
+        )
+
+
+def _check_providers(saved: SavedPlan, directory: Path) -> None:
+    lock = directory / LOCK_FILE
+    if not lock.exists():
+        return
+    planned, here = provider_versions(saved.lock), provider_versions(lock.read_text(encoding="utf-8"))
+    if differing := _differing(planned, here):
+        name = differing[0]
+        raise StalePlanError(
+            saved.path,
+            f"{lock} selects {name} {here.get(name, 'not at all')}, and it was made with "
+            f"{planned.get(name, 'none of it')}",
+        )
+
+
+def _check_checksums(saved: SavedPlan, directory: Path) -> None:
+    """`init` has added the checksum of this platform's provider where it was missing, and then Terraform refuses."""
+    planned, lock = read_lock(saved.lock), directory / LOCK_FILE
+    if planned and read_lock(lock.read_text(encoding="utf-8")) != planned:
+        raise StalePlanError(
+            saved.path,
+            "it was made with providers of other checksums than this machine's, as for another platform",
+            hint=f"name all platforms with `terraform -chdir={directory} providers lock -platform=…`, keep the lock "
+            "file in git, and make a new plan",
+        )
+
+
+def _check_state(saved: SavedPlan, now: StateVersion) -> None:
+    planned = saved.state
+    if now == planned:
+        return
+    if not planned.lineage:
+        reason = f"there was no state when it was made, and now there is one, at serial {now.serial}"
+    elif not now.lineage:
+        reason = f"it was made on serial {planned.serial} of a state that is not here"
+    elif now.lineage != planned.lineage:
+        reason = "it was made on the state of another cluster of that name"
+    else:
+        reason = f"the state has moved since, from serial {planned.serial} to {now.serial}"
+    raise StalePlanError(saved.path, reason)
+
+
+def _check_key(saved: SavedPlan, directory: Path, tools: Tools) -> None:
+    if not saved.origin.own_key:
+        return
+    key = directory / PRIVATE_KEY
+    if key.exists():
+        if not _opened_by(saved.origin.operator, key):
+            raise StalePlanError(saved.path, f"it lets in another SSH key than {key}, which was made since")
+    elif not _opened_by(saved.origin.operator, planning_place(directory, tools.cache) / PRIVATE_KEY):
+        raise StalePlanError(
+            saved.path,
+            "the SSH key that it lets in was made for it, and lies where it was made; nobody here could log in",
+            hint="apply it there, or plan with `-i KEY` or with `ssh_key_name` under `[aws]`, which all machines know",
+        )
+
+
+def _opened_by(operator: Mapping[str, object], key: Path) -> bool:
+    """Return whether the Terraform variables let in the private key of a file, which need not be there."""
+    from daft_launcher.ssh_keys import public_key_of
+
+    public = operator.get(_PUBLIC_KEY_VARIABLE)
+    try:
+        return public is not None and key.exists() and public_key_of(key) == public
+    except DaftLauncherError:
+        return False
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _region(config: ClusterConfig) -> str:
+    return config.setup.region if config.setup.provider == "aws" else "local"
+
+
+def _cluster(name: str, provider: str, region: str) -> str:
+    return f"`{name}` on this machine" if provider == "local" else f"`{name}` on {provider} in {region}"
