@@ -105,6 +105,7 @@ class World:
     outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
     plans_until_stopped: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+    on_init: Callable[[], object] = lambda: None
     on_apply: Callable[[], object] = lambda: None
     destroy_seconds: float = 3.0
     destroy_fails: BaseException | None = None
@@ -220,6 +221,7 @@ class FakeTerraform:
         self.directory = directory
 
     def init(self, *, reconfigure: bool = False) -> None:
+        self.world.on_init()
         self.world.call("init", *(["reconfigure"] if reconfigure else []))
 
     @property
