@@ -252,6 +252,12 @@ class TestAccess:
     def test_good_credentials_pass(self, aws):
         provider().check_access()
 
+    def test_the_account_is_asked_for_once(self):
+        aws = provider()
+        calls = script(aws._access, "sts", "us-west-2", lambda *_: {"Account": "123456789012"})
+        assert [aws.account(), aws.account()] == ["AWS account 123456789012"] * 2
+        assert calls == [("GetCallerIdentity", {})]
+
     def test_it_is_a_provider(self):
         port: Provider = provider()
         assert (port.name, port.dead_resources(Path("/nowhere"))) == ("aws", [])

@@ -13,7 +13,7 @@ import pytest
 from terraform_stub import TerraformStub
 
 from daft_launcher.errors import TerraformError
-from daft_launcher.models import Plan, ResourceChange, TerraformEvent
+from daft_launcher.models import Plan, ResourceChange, StateVersion, TerraformEvent
 from daft_launcher.terraform import TerraformRoot
 from daft_launcher.terraform_binary import TerraformBinary
 from daft_launcher.terraform_init import missing_cli_config
@@ -613,6 +613,58 @@ def test_it_can_be_stopped_from_elsewhere_and_starts_no_more(bench: Bench) -> No
     assert [call.argv[0] for call in bench.stub.calls] == ["apply"]
 
 
+# Saved plans, and the state that they were made on
+
+
+def test_a_plan_on_a_copy_of_the_state(bench: Bench) -> None:
+    bench.terraform().plan(bench.root / "1.tfplan", lock=False, state=bench.root / "a copy.tfstate")
+    (argv,) = bench.stub.argvs
+    assert argv == [
+        "plan",
+        f"-state={bench.root}/a copy.tfstate",
+        *COMMON,
+        f"-out={bench.root}/1.tfplan",
+        "-lock=false",
+    ]
+
+
+def test_a_saved_plan_is_read(bench: Bench) -> None:
+    changes = [{"address": "a.b", "type": "a", "change": {"actions": ["delete", "create"]}}]
+    bench.stub.says("show", json.dumps({"format_version": "1.2", "resource_changes": changes}))
+    plan = bench.terraform().read_plan(bench.root / "1.tfplan")
+    assert plan == Plan(changes=(ResourceChange(address="a.b", resource_type="a", action="replace"),))
+    assert bench.stub.argvs == [["show", "-json", f"{bench.root}/1.tfplan"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("", StateVersion()),
+        ("\n", StateVersion()),
+        ('{"version": 4, "lineage": "abc", "serial": 7}', StateVersion(lineage="abc", serial=7)),
+    ],
+)
+def test_which_state_there_is(bench: Bench, said: str, version: StateVersion) -> None:
+    bench.stub.says("state", said)
+    assert bench.terraform().state_version() == version
+    assert bench.stub.argvs == [["state", "pull"]]
+
+
+@pytest.mark.parametrize("said", ["{", "[]x", '{"serial": 1}', "[1]", "3"])
+def test_a_state_that_cannot_be_read(bench: Bench, said: str) -> None:
+    bench.stub.says("state", said)
+    assert bench.refusal(bench.terraform().state_version) == (
+        f"Terraform's state of {bench.root} cannot be read",
+        None,
+    )
+
+
+@pytest.mark.parametrize(("product", "title"), [("terraform", "Terraform"), ("tofu", "OpenTofu")])
+def test_its_version_in_words(bench: Bench, product: str, title: str) -> None:
+    binary = TerraformBinary(path=bench.stub.path, product=product, version="1.12.0")
+    assert bench.terraform(binary=binary).version == f"{title} 1.12.0"
+
+
 # The real one, on what it can do without a provider
 
 
@@ -675,18 +727,27 @@ def test_a_real_root_from_its_beginning_to_its_end(real: RealRoot) -> None:
         changes=(ResourceChange(action="create", **ONE),), outputs_change=True
     )
     assert "terraform_data.one will be created" in terraform.show(real.plan_file)
+    assert terraform.state_version() == StateVersion()
     assert real.plan_file.stat().st_mode & 0o777 == 0o600
     terraform.apply(real.plan_file)
     assert terraform.output() == {"cluster": {"number": 1}}
     assert (real.folder / "terraform.tfstate").stat().st_mode & 0o777 == 0o600
     assert [event.message for event in real.events if event.kind == "provision_progress"][-1] == "said"
 
+    assert terraform.state_version().serial > 0
+
     assert terraform.plan(real.plan_file).empty
+    assert terraform.read_plan(real.plan_file) == Plan()
     real.write(number=2)
     assert terraform.plan(real.plan_file) == Plan(
         changes=(ResourceChange(action="update", **ONE),), outputs_change=True
     )
-    assert terraform.plan(real.plan_file, replace=["terraform_data.one"]).count("replace") == 1
+    replacing = terraform.plan(real.plan_file, replace=["terraform_data.one"])
+    assert (replacing.count("replace"), terraform.read_plan(real.plan_file)) == (1, replacing)
+    (real.folder / "main.tf").write_text("")
+    removing = terraform.plan(real.plan_file)
+    assert (removing.count("delete"), terraform.read_plan(real.plan_file)) == (1, removing)
+    real.write(number=2)
 
     before = len(real.events)
     terraform.init()  # nothing it needs has changed
@@ -702,6 +763,11 @@ def test_a_real_failure(real: RealRoot) -> None:
     real.terraform.plan(real.plan_file)
     with pytest.raises(TerraformError) as caught:
         real.terraform.apply(real.plan_file)
+    replacing = real.terraform.plan(real.plan_file)
+    assert (replacing.tainted, real.terraform.read_plan(real.plan_file)) == (
+        ("terraform_data.one",),
+        replacing,
+    )
     first, second, *rest = caught.value.message.splitlines()
     assert first == "Terraform could not apply the plan:"
     assert second == "  local-exec provisioner error (terraform_data.one, main.tf:13)"
