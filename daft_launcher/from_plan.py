@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import DaftLauncherError
-from daft_launcher.models import Plan, StateVersion
+from daft_launcher.models import Plan
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.saved_plan import (
     LOCK_FILE,
     Origin,
     SavedPlan,
-    StalePlanError,
+    SavedPlanError,
+    StateVersion,
     digest_files,
     provider_versions,
     read_lock,
+    version_of,
 )
 from daft_launcher.state_dir import PRIVATE_KEY, WrittenFiles, write_private
+from daft_launcher.terraform_events import plan_in
 from daft_launcher.tools import Terraform, Tools
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ def origin_of(
 def check_saved(
     saved: SavedPlan, config: ClusterConfig, rendered: RenderedCluster, directory: Path, tools: Tools
 ) -> None:
-    """Raise StalePlanError unless cluster, account, configuration, providers and key are those planned with.
+    """Raise SavedPlanError unless cluster, account, configuration, providers and key are those planned with.
 
     Reads, and changes nothing. Terraform and the state are checked by `prepare_root` and `take_plan`.
     """
@@ -84,7 +87,7 @@ def prepare_root(
 ) -> None:
     """Put into a root what the plan was made with: the providers' lock file, and a key where the root has none.
 
-    Raises StalePlanError unless it is the Terraform that made the plan: no other one takes it.
+    Raises SavedPlanError unless it is the Terraform that made the plan: no other one takes it.
     """
     _check_terraform(saved, terraform.version)
     written.keep(LOCK_FILE)
@@ -99,21 +102,21 @@ def prepare_root(
 def take_plan(saved: SavedPlan, terraform: Terraform, plan_file: Path) -> Plan:
     """Put Terraform's own bytes into `plan_file`, in an initialised root, and return what they would change.
 
-    Raises StalePlanError when the state, or a provider's checksum, is not the one that the plan was made with.
+    Raises SavedPlanError when the state, or a provider's checksum, is not the one that the plan was made with.
     """
     _check_checksums(saved, plan_file.parent)
-    _check_state(saved, terraform.state_version())
+    _check_state(saved, version_of(terraform.pull_state()))
     descriptor = os.open(plan_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(saved.terraform_plan)
-    return terraform.read_plan(plan_file)
+    return plan_in(terraform.show_json(plan_file))
 
 
 def _check_cluster(saved: SavedPlan, config: ClusterConfig) -> None:
     planned = (saved.origin.name, saved.origin.provider, saved.origin.region)
     configured = (config.setup.name, config.setup.provider, _region(config))
     if planned != configured:
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             f"it is a plan of {_cluster(*planned)}, and the configuration says {_cluster(*configured)}",
             hint="name the file of that cluster with `-c`",
@@ -122,7 +125,7 @@ def _check_cluster(saved: SavedPlan, config: ClusterConfig) -> None:
 
 def _check_account(saved: SavedPlan, account: str) -> None:
     if account != saved.origin.account:
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             f"it was made for {saved.origin.account}, and this is {account}",
             hint=f"apply it for {saved.origin.account}, or make a new one with `daft up --plan --out {saved.path}`",
@@ -136,14 +139,14 @@ def _check_files(saved: SavedPlan, files: Mapping[str, str]) -> None:
     reason = f"the configuration has changed since, in {_listed(differing)}"
     if (ours := launcher_version()) != saved.origin.launcher:
         reason += f"; daft-launcher {saved.origin.launcher} saved it, and this is {ours}"
-    raise StalePlanError(saved.path, reason)
+    raise SavedPlanError(saved.path, reason)
 
 
 def _check_terraform(saved: SavedPlan, ours: str) -> None:
     theirs = saved.origin.terraform
     if ours != theirs:
         again = f"make a new one with `daft up --plan --out {saved.path}`"
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             f"{theirs} made it, and this is {ours}",
             hint=f"let DAFT_TERRAFORM name {theirs}, or {again}",
@@ -157,7 +160,7 @@ def _check_providers(saved: SavedPlan, directory: Path) -> None:
     planned, here = provider_versions(saved.lock), provider_versions(lock.read_text(encoding="utf-8"))
     if differing := _differing(planned, here):
         name = differing[0]
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             f"{lock} selects {name} {here.get(name, 'not at all')}, and it was made with "
             f"{planned.get(name, 'none of it')}",
@@ -168,7 +171,7 @@ def _check_checksums(saved: SavedPlan, directory: Path) -> None:
     """`init` has added the checksum of this platform's provider where it was missing, and then Terraform refuses."""
     planned, lock = read_lock(saved.lock), directory / LOCK_FILE
     if planned and read_lock(lock.read_text(encoding="utf-8")) != planned:
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             "it was made with providers of other checksums than this machine's, as for another platform",
             hint=f"name all platforms with `terraform -chdir={directory} providers lock -platform=…`, keep the lock "
@@ -188,7 +191,7 @@ def _check_state(saved: SavedPlan, now: StateVersion) -> None:
         reason = "it was made on the state of another cluster of that name"
     else:
         reason = f"the state has moved since, from serial {planned.serial} to {now.serial}"
-    raise StalePlanError(saved.path, reason)
+    raise SavedPlanError(saved.path, reason)
 
 
 def _check_key(saved: SavedPlan, directory: Path, tools: Tools) -> None:
@@ -197,9 +200,9 @@ def _check_key(saved: SavedPlan, directory: Path, tools: Tools) -> None:
     key = directory / PRIVATE_KEY
     if key.exists():
         if not _opened_by(saved.origin.operator, key):
-            raise StalePlanError(saved.path, f"it lets in another SSH key than {key}, which was made since")
+            raise SavedPlanError(saved.path, f"it lets in another SSH key than {key}, which was made since")
     elif not _opened_by(saved.origin.operator, planning_place(directory, tools.cache) / PRIVATE_KEY):
-        raise StalePlanError(
+        raise SavedPlanError(
             saved.path,
             "the SSH key that it lets in was made for it, and lies where it was made; nobody here could log in",
             hint="apply it there, or plan with `-i KEY` or with `ssh_key_name` under `[aws]`, which all machines know",

@@ -49,7 +49,7 @@ def up(
     """Create or converge a cluster and return when its head takes jobs; does not wait for workers.
 
     `yes` agrees beforehand to replacing the head. `step_timeout` is how many seconds the head may stay in one
-    step of its bootstrap. `saved` is applied as it is, in place of a new plan; raises StalePlanError when it cannot be.
+    step of its bootstrap. `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be.
     Raises DaftLauncherError; until the plan is agreed to, nothing has been changed.
     """
     rendered = render_cluster(config)

@@ -97,14 +97,6 @@ class SshLogin:
     identity_file: Path | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StateVersion:
-    """Which of its versions a Terraform state is in; without a state, serial 0 of no lineage."""
-
-    lineage: str = ""
-    serial: int = 0
-
-
 class Provider(Protocol):
     """What differs from cloud to cloud. Every method raises ProviderError when the provider fails it."""
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from daft_launcher.errors import StateError
-from daft_launcher.models import StateVersion
 
 LOCK_FILE = ".terraform.lock.hcl"
 _TITLE = "daft-launcher plan "
@@ -31,7 +30,15 @@ _END, _END_BYTES, _LENGTH_BYTES = b"PK\5\6", 22, 2
 _PLAN, _STATE = "tfplan", "tfstate"
 
 
-class StalePlanError(StateError):
+@dataclass(frozen=True, kw_only=True)
+class StateVersion:
+    """Which of its versions a Terraform state is in; without a state, serial 0 of no lineage."""
+
+    lineage: str = ""
+    serial: int = 0
+
+
+class SavedPlanError(StateError):
     """A saved plan is not what its time of applying needs any more; the message says in which respect."""
 
     def __init__(self, path: Path, reason: str, *, hint: str | None = None) -> None:
@@ -76,6 +83,11 @@ class SavedPlan:
 def digest_files(files: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of rendered files, by path."""
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+
+
+def version_of(state: Mapping[str, Any]) -> StateVersion:
+    """Return the version of a state as Terraform keeps it, which is empty where there is none."""
+    return StateVersion(lineage=str(state.get("lineage", "")), serial=int(state.get("serial", 0)))
 
 
 def provider_versions(lock: str) -> dict[str, str]:
@@ -135,18 +147,17 @@ def read_saved_plan(path: Path) -> SavedPlan:
     title, _, text = comment.partition(b"\n")
     saved_as, _, seal = title.decode(errors="replace").removeprefix(_TITLE).partition(" ")
     if saved_as != _FORMAT:
-        raise StalePlanError(path, "another version of daft-launcher has saved it")
+        raise SavedPlanError(path, "another version of daft-launcher has saved it")
     if seal != _seal(plan, text):
         raise _damaged(path)
     try:
         origin = Origin(**json.loads(text))
         with zipfile.ZipFile(io.BytesIO(plan)) as parts:
-            state: Any = json.loads(parts.read(_STATE))
+            state = version_of(json.loads(parts.read(_STATE)))
             lock = parts.read(LOCK_FILE).decode() if LOCK_FILE in parts.namelist() else ""
-        version = StateVersion(lineage=state["lineage"], serial=state["serial"])
-    except (ValueError, TypeError, KeyError, zipfile.BadZipFile):
+    except (ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile):
         raise _damaged(path) from None
-    return SavedPlan(path=path, origin=origin, terraform_plan=plan, state=version, lock=lock)
+    return SavedPlan(path=path, origin=origin, terraform_plan=plan, state=state, lock=lock)
 
 
 def _join(plan: bytes, origin: Origin) -> bytes:
@@ -154,7 +165,7 @@ def _join(plan: bytes, origin: Origin) -> bytes:
     comment = f"{_TITLE}{_FORMAT} {_seal(plan, text)}\n".encode() + text
     if plan[-_END_BYTES:][: len(_END)] != _END or len(comment) > _LONGEST_COMMENT:
         raise StateError("Terraform's plan cannot be saved: it is not a file of the kind that is known")
-    return plan[:-_LENGTH_BYTES] + len(comment).to_bytes(_LENGTH_BYTES, "little") + comment
+    return plan[:-_LENGTH_BYTES] + _length(comment) + comment
 
 
 def _split(path: Path, content: bytes) -> tuple[bytes, bytes]:
@@ -162,20 +173,20 @@ def _split(path: Path, content: bytes) -> tuple[bytes, bytes]:
     hint = "make one with `daft up --plan --out FILE`"
     if not content.startswith(b"PK"):
         raise StateError(f"{path} is not a saved plan", hint=hint)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as parts:
-            comment, names = parts.comment, parts.namelist()
-    except zipfile.BadZipFile:
-        raise _damaged(path) from None
-    end = len(content) - len(comment)
-    if int.from_bytes(content[end - _LENGTH_BYTES : end], "little") != len(comment):
+    end = content.rfind(_END) + _END_BYTES
+    comment = content[end:]
+    if end < _END_BYTES or content[end - _LENGTH_BYTES : end] != _length(comment):
         raise _damaged(path)
-    if not comment.startswith(_TITLE.encode()):
-        if _PLAN in names and not comment:
-            hint = f"apply it with `terraform apply`, or {hint}"
-            raise StateError(f"{path} is a plan of Terraform's own, which `daft up` did not save", hint=hint)
-        raise StateError(f"{path} is not a saved plan", hint=hint)
-    return content[: end - _LENGTH_BYTES] + bytes(_LENGTH_BYTES), comment
+    if comment.startswith(_TITLE.encode()):
+        return content[: end - _LENGTH_BYTES] + _length(b""), comment
+    if _PLAN.encode() in content:
+        hint = f"apply it with `terraform apply`, or {hint}"
+        raise StateError(f"{path} is a plan of Terraform's own, which `daft up` did not save", hint=hint)
+    raise StateError(f"{path} is not a saved plan", hint=hint)
+
+
+def _length(comment: bytes) -> bytes:
+    return len(comment).to_bytes(_LENGTH_BYTES, "little")
 
 
 def _seal(plan: bytes, text: bytes) -> str:
@@ -190,9 +201,9 @@ def _damaged(path: Path) -> StateError:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file is a plan that we have saved, or what is left of one."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile):
+    """Return whether a file is a plan that we have saved, whatever became of it."""
+    with contextlib.suppress(OSError):
         if path.is_file():
-            with zipfile.ZipFile(path) as parts:
-                return parts.comment.startswith(_TITLE.encode())
+            content = path.read_bytes()
+            return content.startswith(b"PK") and _END in content and _TITLE.encode() in content
     return False

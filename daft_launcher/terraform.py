@@ -14,9 +14,9 @@ from python_terraform import IsFlagged, IsNotFlagged, Terraform
 
 from daft_launcher import terraform_init
 from daft_launcher.errors import TerraformError
-from daft_launcher.models import Plan, StateVersion, TerraformEvent
+from daft_launcher.models import Plan, TerraformEvent
 from daft_launcher.terraform_binary import TerraformBinary
-from daft_launcher.terraform_events import plan_in, to_plan
+from daft_launcher.terraform_events import to_plan
 from daft_launcher.terraform_process import OnEvent, RunningTerraform
 
 
@@ -87,22 +87,27 @@ class TerraformRoot:
         """Return a saved plan as Terraform's own text."""
         return self._capture("show the plan", "show", str(plan_file), no_color=IsFlagged)
 
-    def read_plan(self, plan_file: Path) -> Plan:
-        """Return what a saved plan would change."""
-        return plan_in(self._capture("show the plan", "show", str(plan_file), json=IsFlagged))
-
-    def state_version(self) -> StateVersion:
-        """Return the lineage and the serial of the state as its backend has it now."""
-        text = self._capture("read the state", "state", "pull")
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form: developer.hashicorp.com/terraform/internals/json-format."""
+        text = self._capture("show the plan", "show", str(plan_file), json=IsFlagged)
         try:
-            state = json.loads(text) if text.strip() else {}
-            return (
-                StateVersion()
-                if not state
-                else StateVersion(lineage=state["lineage"], serial=state["serial"])
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise TerraformError(
+                f"Terraform's plan in {self.directory} cannot be read", hint="run the command again"
             )
-        except (ValueError, KeyError, TypeError):
-            raise TerraformError(f"Terraform's state of {self.directory} cannot be read") from None
+        return document
+
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it; empty when nothing was applied."""
+        text = self._capture("read the state", "state pull")
+        try:
+            state: Mapping[str, object] = json.loads(text or "{}")
+        except ValueError:
+            raise TerraformError(f"Terraform's state in {self.directory} cannot be read") from None
+        return state
 
     def apply(self, plan_file: Path) -> None:
         """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""

@@ -6,7 +6,7 @@ The format: https://developer.hashicorp.com/terraform/internals/machine-readable
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from daft_launcher.errors import TerraformError
@@ -49,13 +49,12 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
     )
 
 
-def plan_in(text: str) -> Plan:
+def plan_in(document: Mapping[str, Any]) -> Plan:
     """Return the plan that `terraform show -json` describes. Raises TerraformError when it describes none.
 
     The format: https://developer.hashicorp.com/terraform/internals/json-format
     """
     try:
-        document: Any = json.loads(text)
         resources = document.get("resource_changes") or []
         outputs = document.get("output_changes") or {}
         return Plan(
@@ -68,7 +67,7 @@ def plan_in(text: str) -> Plan:
                 if resource.get("action_reason") == "replace_because_tainted"
             ),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise TerraformError("Terraform's description of the plan cannot be read") from None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from daft_launcher.models import Clock, Plan, Provider, Reporter, StateVersion
+from daft_launcher.models import Clock, Plan, Provider, Reporter
 from daft_launcher.state_dir import StateDir
 
 
@@ -39,14 +39,14 @@ class Terraform(Protocol):
     ) -> Plan:
         """Return what an apply would change, and save it; `state` is a copy of a local state to plan on."""
 
-    def read_plan(self, plan_file: Path) -> Plan:
-        """Return what a saved plan would change."""
-
-    def state_version(self) -> StateVersion:
-        """Return which state there is right now."""
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it; empty when nothing was applied."""
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as text."""
+
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form."""
 
     def apply(self, plan_file: Path) -> None:
         """Make what a saved plan says."""

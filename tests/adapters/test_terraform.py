@@ -13,9 +13,10 @@ import pytest
 from terraform_stub import TerraformStub
 
 from daft_launcher.errors import TerraformError
-from daft_launcher.models import Plan, ResourceChange, StateVersion, TerraformEvent
+from daft_launcher.models import Plan, ResourceChange, TerraformEvent
 from daft_launcher.terraform import TerraformRoot
 from daft_launcher.terraform_binary import TerraformBinary
+from daft_launcher.terraform_events import plan_in
 from daft_launcher.terraform_init import missing_cli_config
 
 MAIN = (
@@ -629,32 +630,25 @@ def test_a_plan_on_a_copy_of_the_state(bench: Bench) -> None:
 
 
 def test_a_saved_plan_is_read(bench: Bench) -> None:
-    changes = [{"address": "a.b", "type": "a", "change": {"actions": ["delete", "create"]}}]
-    bench.stub.says("show", json.dumps({"format_version": "1.2", "resource_changes": changes}))
-    plan = bench.terraform().read_plan(bench.root / "1.tfplan")
-    assert plan == Plan(changes=(ResourceChange(address="a.b", resource_type="a", action="replace"),))
+    bench.stub.says("show", '{"format_version": "1.2"}')
+    assert bench.terraform().show_json(bench.root / "1.tfplan") == {"format_version": "1.2"}
     assert bench.stub.argvs == [["show", "-json", f"{bench.root}/1.tfplan"]]
+    for said in ("{", "[]", ""):
+        bench.stub.says("show", said)
+        assert bench.refusal(lambda: bench.terraform().show_json(bench.root / "1.tfplan")) == (
+            f"Terraform's plan in {bench.root} cannot be read",
+            "run the command again",
+        )
 
 
-@pytest.mark.parametrize(
-    ("said", "version"),
-    [
-        ("", StateVersion()),
-        ("\n", StateVersion()),
-        ('{"version": 4, "lineage": "abc", "serial": 7}', StateVersion(lineage="abc", serial=7)),
-    ],
-)
-def test_which_state_there_is(bench: Bench, said: str, version: StateVersion) -> None:
-    bench.stub.says("state", said)
-    assert bench.terraform().state_version() == version
+@pytest.mark.parametrize(("said", "state"), [((), {}), (('{"serial": 7}',), {"serial": 7})])
+def test_the_state_is_pulled(bench: Bench, said: tuple[str, ...], state: object) -> None:
+    bench.stub.says("state", *said)
+    assert bench.terraform().pull_state() == state
     assert bench.stub.argvs == [["state", "pull"]]
-
-
-@pytest.mark.parametrize("said", ["{", "[]x", '{"serial": 1}', "[1]", "3"])
-def test_a_state_that_cannot_be_read(bench: Bench, said: str) -> None:
-    bench.stub.says("state", said)
-    assert bench.refusal(bench.terraform().state_version) == (
-        f"Terraform's state of {bench.root} cannot be read",
+    bench.stub.says("state", "{")
+    assert bench.refusal(bench.terraform().pull_state) == (
+        f"Terraform's state in {bench.root} cannot be read",
         None,
     )
 
@@ -727,26 +721,26 @@ def test_a_real_root_from_its_beginning_to_its_end(real: RealRoot) -> None:
         changes=(ResourceChange(action="create", **ONE),), outputs_change=True
     )
     assert "terraform_data.one will be created" in terraform.show(real.plan_file)
-    assert terraform.state_version() == StateVersion()
+    assert terraform.pull_state() == {}
     assert real.plan_file.stat().st_mode & 0o777 == 0o600
     terraform.apply(real.plan_file)
     assert terraform.output() == {"cluster": {"number": 1}}
     assert (real.folder / "terraform.tfstate").stat().st_mode & 0o777 == 0o600
     assert [event.message for event in real.events if event.kind == "provision_progress"][-1] == "said"
 
-    assert terraform.state_version().serial > 0
+    assert terraform.pull_state()["serial"] == 2
 
     assert terraform.plan(real.plan_file).empty
-    assert terraform.read_plan(real.plan_file) == Plan()
+    assert plan_in(terraform.show_json(real.plan_file)) == Plan()
     real.write(number=2)
     assert terraform.plan(real.plan_file) == Plan(
         changes=(ResourceChange(action="update", **ONE),), outputs_change=True
     )
     replacing = terraform.plan(real.plan_file, replace=["terraform_data.one"])
-    assert (replacing.count("replace"), terraform.read_plan(real.plan_file)) == (1, replacing)
+    assert (replacing.count("replace"), plan_in(terraform.show_json(real.plan_file))) == (1, replacing)
     (real.folder / "main.tf").write_text("")
     removing = terraform.plan(real.plan_file)
-    assert (removing.count("delete"), terraform.read_plan(real.plan_file)) == (1, removing)
+    assert (removing.count("delete"), plan_in(terraform.show_json(real.plan_file))) == (1, removing)
     real.write(number=2)
 
     before = len(real.events)
@@ -764,7 +758,7 @@ def test_a_real_failure(real: RealRoot) -> None:
     with pytest.raises(TerraformError) as caught:
         real.terraform.apply(real.plan_file)
     replacing = real.terraform.plan(real.plan_file)
-    assert (replacing.tainted, real.terraform.read_plan(real.plan_file)) == (
+    assert (replacing.tainted, plan_in(real.terraform.show_json(real.plan_file))) == (
         ("terraform_data.one",),
         replacing,
     )

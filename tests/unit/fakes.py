@@ -22,7 +22,6 @@ from daft_launcher.models import (
     ResourceChange,
     Role,
     SshLogin,
-    StateVersion,
     TerraformEvent,
 )
 from daft_launcher.state_dir import StateDir
@@ -100,7 +99,7 @@ class World:
     plan: Plan = field(default_factory=Plan)
     plan_bytes: bytes = b"a plan"
     planned_on: Path | None = None
-    state_version: StateVersion = field(default_factory=StateVersion)
+    state: dict[str, object] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
     plans_until_stopped: bool = False
@@ -245,14 +244,23 @@ class FakeTerraform:
         self.world.call("show")
         return "Terraform's own text\n"
 
-    def read_plan(self, plan_file: Path) -> Plan:
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
         assert (plan_file.read_bytes(), plan_file.stat().st_mode & 0o777) == (self.world.plan_bytes, 0o600)
-        self.world.call("read_plan")
-        return self.world.plan
+        self.world.call("show_json")
+        actions = {"replace": ["delete", "create"]}
+        changes = [
+            {
+                "address": change.address,
+                "type": change.resource_type,
+                "change": {"actions": actions.get(change.action, [change.action])},
+            }
+            for change in self.world.plan.changes
+        ]
+        return {"resource_changes": changes}
 
-    def state_version(self) -> StateVersion:
-        self.world.call("state_version")
-        return self.world.state_version
+    def pull_state(self) -> Mapping[str, object]:
+        self.world.call("pull_state")
+        return self.world.state
 
     def apply(self, plan_file: Path) -> None:
         assert plan_file.read_bytes() == self.world.plan_bytes
