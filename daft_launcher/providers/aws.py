@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -85,8 +86,17 @@ class AWSProvider:
         return f"AWS account {self._account}"
 
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        """Return who may log in: this machine's address and public key, where the config names no others."""
-        return {"operator_cidrs": self._operator_cidrs(), "ssh_public_key": self._public_key(directory)}
+        """Return who may log in: this machine's address and public key, where nothing else names others.
+
+        What the environment gives to Terraform is Terraform's to take, as where it runs without us; a key that was
+        named to us goes before it.
+        """
+        variables: dict[str, object] = {}
+        if not os.environ.get("TF_VAR_operator_cidrs"):
+            variables["operator_cidrs"] = self._operator_cidrs()
+        if self._identity_file or not os.environ.get("TF_VAR_ssh_public_key"):
+            variables["ssh_public_key"] = self._public_key(directory)
+        return variables
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes of one cluster, or of all, in this region."""
