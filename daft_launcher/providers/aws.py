@@ -41,6 +41,8 @@ RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no se
 BOOTSTRAP_LOG_PATH = "/var/log/daft-bootstrap.log"
 _TUNNEL_CHECK_SECONDS = 2.0
 DEFAULT_SSH_USER = "ec2-user"
+# By these Terraform takes the variables of the generated root from the environment.
+_CIDRS_GIVEN, _KEY_GIVEN = "TF_VAR_operator_cidrs", "TF_VAR_ssh_public_key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +94,9 @@ class AWSProvider:
         named to us goes before it.
         """
         variables: dict[str, object] = {}
-        if not os.environ.get("TF_VAR_operator_cidrs"):
+        if not os.environ.get(_CIDRS_GIVEN):
             variables["operator_cidrs"] = self._operator_cidrs()
-        if self._identity_file or not os.environ.get("TF_VAR_ssh_public_key"):
+        if self._identity_file or not os.environ.get(_KEY_GIVEN):
             variables["ssh_public_key"] = self._public_key(directory)
         return variables
 

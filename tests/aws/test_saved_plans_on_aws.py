@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,13 +73,19 @@ def again(name: str) -> str:
     return f"make a new one with `daft up --plan --out {name}`"
 
 
-def elsewhere(project: Project, folder: Path, **environ: str) -> Project:
+def elsewhere(project: Project, folder: Path) -> Project:
     """Return the same project on another machine, on which nothing was planned and whose address is another."""
     cache = {"XDG_CACHE_HOME": str(folder / "cache")}
-    other = replace(project, root=folder / "project", environ={**project.environ, **cache, **environ})
-    shutil.copytree(
-        project.root, other.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".daft", ".terraform")
-    )
+    other = like(project, **cache)
+    other.root = folder / "project"
+    shutil.copytree(project.root, other.root, ignore=shutil.ignore_patterns(".daft"))
+    return other
+
+
+def like(project: Project, **environ: str) -> Project:
+    """Return the same folder, in which commands run with more in their environment."""
+    other = copy.copy(project)
+    other.environ = {**project.environ, **environ}
     return other
 
 
@@ -146,7 +152,7 @@ def test_a_plan_of_another_account_is_refused(first: Project, aws: MotoServer) -
     keys = aws.client("sts").assume_role(**role)["Credentials"]
     names = {"AWS_ACCESS_KEY_ID": "AccessKeyId", "AWS_SECRET_ACCESS_KEY": "SecretAccessKey"}
     names["AWS_SESSION_TOKEN"] = "SessionToken"
-    other = replace(first, environ={**first.environ, **{name: keys[key] for name, key in names.items()}})
+    other = like(first, **{name: keys[key] for name, key in names.items()})
     assert refused(other, "first.tfplan") == (
         "it was made for AWS account 123456789012, and this is AWS account 999999999999",
         f"apply it for AWS account 123456789012, or {again('first.tfplan')}",
@@ -157,7 +163,7 @@ def test_a_plan_of_another_terraform_is_refused(first: Project, tmp_path: Path) 
     newer = tmp_path / "terraform"
     newer.write_text('#!/bin/sh\necho \'{"terraform_version": "1.12.2"}\'\n')
     newer.chmod(0o755)
-    other = replace(first, environ={**first.environ, "DAFT_TERRAFORM": str(newer)})
+    other = like(first, DAFT_TERRAFORM=str(newer))
     ours = read_saved_plan(first.root / "first.tfplan").origin.terraform
     assert refused(other, "first.tfplan") == (
         f"{ours} made it, and this is Terraform 1.12.2",
