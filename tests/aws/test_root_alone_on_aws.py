@@ -90,6 +90,7 @@ def test_the_cluster_is_listed_and_reached_where_nobody_has_its_root(
     assert not (team.root / ".daft").exists()
     assert team.daft("list", "--region", REGION) == Seen(0, LISTED.format("alone"))
     (team.root / "job").mkdir()
+    (team.root / "job" / "main.py").touch()
     silent = Seen(
         1,
         "",
