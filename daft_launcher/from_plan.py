@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.errors import DaftLauncherError
-from daft_launcher.models import Plan
+from daft_launcher.errors import DaftLauncherError, StateError
+from daft_launcher.models import Plan, Reporter
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.saved_plan import (
     LOCK_FILE,
@@ -21,6 +22,7 @@ from daft_launcher.saved_plan import (
     provider_versions,
     read_lock,
     version_of,
+    write_saved_plan,
 )
 from daft_launcher.state_dir import PRIVATE_KEY, WrittenFiles, write_private
 from daft_launcher.terraform_events import plan_in
@@ -29,6 +31,10 @@ from daft_launcher.tools import Terraform, Tools
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
 
+KEY_STAYS = (
+    "the plan lets in a key that was made for it, so that it can be applied on this machine alone; "
+    "`-i KEY` or `ssh_key_name` names one that others know"
+)
 _PUBLIC_KEY_VARIABLE = "ssh_public_key"
 _MOST_NAMED = 5
 
@@ -68,6 +74,13 @@ def origin_of(
     )
 
 
+def save_plan(plan_file: Path, out: Path, origin: Origin, reporter: Reporter) -> None:
+    """Keep a plan that Terraform has made. Raises StateError when it cannot be written."""
+    write_saved_plan(out, plan_file.read_bytes(), origin)
+    if origin.own_key:
+        reporter.note(KEY_STAYS)
+
+
 def check_saved(
     saved: SavedPlan, config: ClusterConfig, rendered: RenderedCluster, directory: Path, tools: Tools
 ) -> None:
@@ -90,13 +103,14 @@ def prepare_root(
     Raises SavedPlanError unless it is the Terraform that made the plan: no other one takes it.
     """
     _check_terraform(saved, terraform.version)
-    written.keep(LOCK_FILE)
-    if read_lock(saved.lock):
-        (directory / LOCK_FILE).write_text(saved.lock, encoding="utf-8")
-    key = directory / PRIVATE_KEY
-    if saved.origin.own_key and not key.exists():
-        written.keep(PRIVATE_KEY)
-        write_private(key, (planning_place(directory, tools.cache) / PRIVATE_KEY).read_text(encoding="utf-8"))
+    with _writing_in(directory):
+        written.keep(LOCK_FILE)
+        _write_lock(saved, directory)
+        key = directory / PRIVATE_KEY
+        if saved.origin.own_key and not key.exists():
+            written.keep(PRIVATE_KEY)
+            made = planning_place(directory, tools.cache) / PRIVATE_KEY
+            write_private(key, made.read_text(encoding="utf-8"))
 
 
 def take_plan(saved: SavedPlan, terraform: Terraform, plan_file: Path) -> Plan:
@@ -106,10 +120,26 @@ def take_plan(saved: SavedPlan, terraform: Terraform, plan_file: Path) -> Plan:
     """
     _check_checksums(saved, plan_file.parent)
     _check_state(saved, version_of(terraform.pull_state()))
-    descriptor = os.open(plan_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(saved.terraform_plan)
+    with _writing_in(plan_file.parent):
+        # Terraform wants the lock file as it was, without the other platforms that `init` has learnt of.
+        _write_lock(saved, plan_file.parent)
+        descriptor = os.open(plan_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(saved.terraform_plan)
     return plan_in(terraform.show_json(plan_file))
+
+
+def _write_lock(saved: SavedPlan, directory: Path) -> None:
+    if read_lock(saved.lock):
+        (directory / LOCK_FILE).write_text(saved.lock, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _writing_in(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"{directory} cannot be written: {error.strerror}") from None
 
 
 def _check_cluster(saved: SavedPlan, config: ClusterConfig) -> None:
@@ -168,9 +198,12 @@ def _check_providers(saved: SavedPlan, directory: Path) -> None:
 
 
 def _check_checksums(saved: SavedPlan, directory: Path) -> None:
-    """`init` has added the checksum of this platform's provider where it was missing, and then Terraform refuses."""
-    planned, lock = read_lock(saved.lock), directory / LOCK_FILE
-    if planned and read_lock(lock.read_text(encoding="utf-8")) != planned:
+    """Raise SavedPlanError when the plan knows no checksum of this platform's providers, and `init` had to add it."""
+    lock, planned = directory / LOCK_FILE, read_lock(saved.lock)
+    now = read_lock(lock.read_text(encoding="utf-8")) if planned else {}
+    added = {checksum for name in now for checksum in now[name][1] - planned[name][1]}
+    # "zh:" is the checksum of a package as it is fetched; what is installed is known by "h1:" alone.
+    if any(checksum.startswith("h1:") for checksum in added):
         raise SavedPlanError(
             saved.path,
             "it was made with providers of other checksums than this machine's, as for another platform",

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daft_launcher.from_plan import origin_of, planning_place
+from daft_launcher.from_plan import origin_of, planning_place, save_plan
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
 from daft_launcher.models import Plan
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
-from daft_launcher.saved_plan import LOCK_FILE, check_target, provider_versions, write_saved_plan
+from daft_launcher.saved_plan import LOCK_FILE, check_target, provider_versions
 from daft_launcher.state_dir import (
     PRIVATE_KEY,
     changed_files,
@@ -77,7 +77,7 @@ def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> Pla
             text = NO_CHANGES if planned.empty else terraform.show(plan_file)
             if out:
                 origin = origin_of(config, rendered, tools, terraform, operator, place=scratch)
-                write_saved_plan(out, plan_file.read_bytes(), origin)
+                save_plan(plan_file, out, origin, tools.reporter)
     files = tuple(changed_files(rendered, directory))
     return PlanReport(plan=planned, text=text, files=files, head=planned.fate_of_head)
 

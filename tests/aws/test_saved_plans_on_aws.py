@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from awskit import NEXT, OPERATOR, Project, Seen, answer, created, done
 
+from daft_launcher.from_plan import KEY_STAYS
 from daft_launcher.saved_plan import read_saved_plan
 from tests.moto.server import MotoServer
 
@@ -95,10 +96,11 @@ def like(project: Project, **environ: str) -> Project:
 def test_a_saved_plan_is_the_one_that_is_shown_and_touches_nothing_else(first: Project) -> None:
     before = first.files()
     plain = first.daft("up", "--plan")
-    assert save(first, "second.tfplan") == Seen(0, plain.out, SAVED.format("second.tfplan"))
+    said = f"{KEY_STAYS}\n{SAVED.format('second.tfplan')}"
+    assert save(first, "second.tfplan") == Seen(0, plain.out, said)
     document = first.daft("up", "--plan", "--json", "--detailed-exitcode")
     seen = save(first, "second.tfplan", "--json", "--detailed-exitcode")
-    assert (seen.status, seen.err) == (2, SAVED.format("second.tfplan"))
+    assert (seen.status, seen.err) == (2, said)
     assert in_order(seen.out) == in_order(document.out)
     assert sorted(set(first.files()) - set(before)) == ["second.tfplan"]
     assert oct((first.root / "second.tfplan").stat().st_mode) == "0o100600"
@@ -282,13 +284,16 @@ def test_a_plan_on_a_state_at_another_path_is_applied_there(new_project: Callabl
     project = new_project("placed", region="eu-north-1")
     written = (project.root / ".daft.toml").read_text()
     (project.root / ".daft.toml").write_text(f'{written}[backend]\ntype = "local"\npath = "../p.tfstate"\n')
-    for workers, did in ((1, created("the head is ready")), (2, f"{SCALED}{READY}")):
+    for workers, note, did in (
+        (1, f"{KEY_STAYS}\n", created("the head is ready")),
+        (2, "", f"{SCALED}{READY}"),
+    ):
         text = (project.root / ".daft.toml").read_text()
         lines = re.sub(r"number_of_workers = \d\n", "", text)
         lines = lines.replace("[setup]\n", f"[setup]\nnumber_of_workers = {workers}\n")
         (project.root / ".daft.toml").write_text(lines)
         assert save(project, "placed.tfplan") == Seen(
-            0, project.daft("up", "--plan").out, SAVED.format("placed.tfplan")
+            0, project.daft("up", "--plan").out, note + SAVED.format("placed.tfplan")
         )
         with project.head_says("ready"):
             seen = project.daft("up", "--from-plan", "placed.tfplan")

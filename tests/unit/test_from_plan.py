@@ -15,7 +15,7 @@ from fakes import AWS_HEAD, HEAD_CREATED, HEAD_REPLACED, OUTPUT, WORKERS_UPDATED
 
 from daft_launcher import launcher, review
 from daft_launcher.errors import StateError
-from daft_launcher.from_plan import planning_place
+from daft_launcher.from_plan import KEY_STAYS, planning_place
 from daft_launcher.launcher import UpResult
 from daft_launcher.models import Cluster, HeadStatus, Plan
 from daft_launcher.render import render_cluster
@@ -215,6 +215,14 @@ def test_a_plan_with_providers_of_another_platform(world: World) -> None:
     )
 
 
+def test_what_init_learns_of_other_platforms_is_no_other_provider(world: World) -> None:
+    saved = save(world)
+    lock = world.directory / ".terraform.lock.hcl"
+    world.on_init = lambda: lock.write_text(LOCK.replace("h1:abc=", 'h1:abc=",\n    "zh:00ff'))
+    assert apply(world, saved).changed
+    assert lock.read_text() == LOCK
+
+
 def test_the_plans_are_made_with_the_providers_of_the_root(world: World) -> None:
     world.directory.mkdir(parents=True)
     lock = world.directory / ".terraform.lock.hcl"
@@ -238,6 +246,8 @@ def with_own_key(world: World) -> SavedPlan:
     place = planning_place(world.directory, world.root / "cache")
     place.mkdir(parents=True)
     world.operator = {"ssh_public_key": make_key_pair(place / PRIVATE_KEY)}
+    review.plan(config(), world.tools(), out=world.root / "demo.tfplan")
+    assert world.calls[-1] == ("note", KEY_STAYS)
     return save(world)
 
 
