@@ -58,9 +58,10 @@ def origin_of(
     terraform: Terraform,
     operator: Mapping[str, object],
     *,
-    place: Path,
+    directory: Path,
 ) -> Origin:
-    """Return what a plan hangs on that `terraform` has made in `place` with the machine's own variables."""
+    """Return what a plan hangs on that `terraform` has made for a root with the machine's own variables."""
+    place = planning_place(directory, tools.cache)
     return Origin(
         name=config.setup.name,
         provider=config.setup.provider,
@@ -70,7 +71,8 @@ def origin_of(
         operator=operator,
         terraform=terraform.version,
         launcher=launcher_version(),
-        own_key=_opened_by(operator, place / PRIVATE_KEY),
+        # Once it is the cluster's, it has outlived the plan that it was made for.
+        own_key=not (directory / PRIVATE_KEY).exists() and _opened_by(operator, place / PRIVATE_KEY),
     )
 
 

@@ -76,7 +76,7 @@ def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> Pla
             # Terraform's own text keeps silent about drift that changes nothing; asking for it takes seconds.
             text = NO_CHANGES if planned.empty else terraform.show(plan_file)
             if out:
-                origin = origin_of(config, rendered, tools, terraform, operator, place=scratch)
+                origin = origin_of(config, rendered, tools, terraform, operator, directory=directory)
                 save_plan(plan_file, out, origin, tools.reporter)
     files = tuple(changed_files(rendered, directory))
     return PlanReport(plan=planned, text=text, files=files, head=planned.fate_of_head)

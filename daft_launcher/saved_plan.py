@@ -13,7 +13,6 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,6 +149,8 @@ def read_saved_plan(path: Path) -> SavedPlan:
         raise SavedPlanError(path, "another version of daft-launcher has saved it")
     if seal != _seal(plan, text):
         raise _damaged(path)
+    import zipfile  # slow to load, and most runs of `up` read no plan
+
     try:
         origin = Origin(**json.loads(text))
         with zipfile.ZipFile(io.BytesIO(plan)) as parts:

@@ -262,6 +262,13 @@ def test_the_key_that_was_planned_with_becomes_the_clusters(world: World) -> Non
     assert key.read_text().splitlines()[1] not in saved.path.read_bytes().decode(errors="replace")
 
 
+def test_a_key_that_the_cluster_has_is_no_plans_own(world: World) -> None:
+    apply(world, with_own_key(world))
+    place = planning_place(world.directory, world.root / "cache")
+    assert public_key_of(place / PRIVATE_KEY) == public_key_of(world.directory / PRIVATE_KEY)
+    assert not save(world).origin.own_key
+
+
 def test_the_key_goes_when_the_plan_is_not_applied(world: World) -> None:
     saved = with_own_key(world)
     world.state = {"lineage": "abc", "serial": 1}
