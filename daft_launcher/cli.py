@@ -110,6 +110,12 @@ def up(
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would change; touch nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --plan: save the plan there, for --from-plan.")
+    ] = None,
+    from_plan: Annotated[
+        Path | None, typer.Option("--from-plan", help="Apply a saved plan exactly, or refuse it as stale.")
+    ] = None,
     yes: YesOption = False,
     identity_file: IdentityOption = None,
     provider: ProviderOption = None,
@@ -128,15 +134,25 @@ def up(
     """
     if not plan and (json or detailed_exitcode):
         raise UsageError("`--json` and `--detailed-exitcode` go with `daft up --plan`")
+    if out and not plan:
+        raise UsageError("`--out` goes with `daft up --plan`")
+    if from_plan and plan:
+        raise UsageError("`--from-plan` applies a plan and `--plan` makes one: leave one of the two out")
     workshop, loaded = load_cluster(ctx, config, provider, state_dir)
     tools = workshop.tools_for(loaded, identity_file=identity_file)
     from daft_launcher import launcher, review
+    from daft_launcher.git_tree import is_exposed
+    from daft_launcher.saved_plan import read_saved_plan
 
     if plan:
-        report = review.plan(loaded, tools)
+        report = review.plan(loaded, tools, out=out)
         console_of(ctx).plan(report, as_json=json)
+        if out:
+            console_of(ctx).saved_plan(out, exposed=is_exposed(out))
         raise typer.Exit(2 if detailed_exitcode and not report.plan.empty else 0)
-    console_of(ctx).up(launcher.up(loaded, tools, yes=yes, step_timeout=step_timeout))
+    saved = read_saved_plan(from_plan) if from_plan else None
+    result = launcher.up(loaded, tools, yes=yes, step_timeout=step_timeout, saved=saved)
+    console_of(ctx).up(result)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import threading
 from collections import Counter
@@ -144,6 +145,14 @@ class Console:
         self.data(report.text if report.text.endswith("\n") else f"{report.text}\n")
         summary = ", ".join(f"{count} to {word}" for word, count in counts.items())
         self.data(f"\nSummary: {summary}; the head is {report.head}.\n")
+
+    def saved_plan(self, path: Path, *, exposed: bool) -> None:
+        """Say where a plan was saved, how it is applied, and when git would take it in."""
+        self.note(f"saved {path}; apply it with `daft up --from-plan {shlex.quote(str(path))}`")
+        if exposed:
+            self.warn(
+                f"{path} holds sensitive values in clear, and git does not ignore it: add it to .gitignore"
+            )
 
     def up(self, result: UpResult) -> None:
         """Say where the cluster is and what to type next."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
+from daft_launcher.from_plan import check_saved, prepare_root, take_plan
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
 from daft_launcher.render import render_cluster
@@ -28,6 +29,7 @@ from daft_launcher.tools import Terraform, Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
+    from daft_launcher.saved_plan import SavedPlan
 
 _DOWN_SECONDS = 600
 _LOG_LINES = 15
@@ -41,20 +43,25 @@ class UpResult:
     changed: bool
 
 
-def up(config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float) -> UpResult:
+def up(
+    config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float, saved: SavedPlan | None = None
+) -> UpResult:
     """Create or converge a cluster and return when its head takes jobs; does not wait for workers.
 
     `yes` agrees beforehand to replacing the head. `step_timeout` is how many seconds the head may stay in one
-    step of its bootstrap. Raises DaftLauncherError; until the plan is agreed to, nothing has been changed.
+    step of its bootstrap. `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be.
+    Raises DaftLauncherError; until the plan is agreed to, nothing has been changed.
     """
     rendered = render_cluster(config)
     directory = find_root(config, tools)
     refuse_foreign(directory, rendered.files)
     tools.provider.check_access()
+    if saved:
+        check_saved(saved, config, rendered, directory, tools)
     with made_directory(directory), _lock_after_down(directory, tools) as lock:
         terraform = tools.open_terraform(directory, lock)
         with plan_file_in(directory) as plan_file:
-            plan = _agreed_plan(rendered, directory, terraform, plan_file, tools, yes=yes)
+            plan = _agreed_plan(rendered, directory, terraform, plan_file, tools, yes=yes, saved=saved)
             with _explaining_what_exists(config.setup.name, tools):
                 if not plan.empty:
                     terraform.apply(plan_file)
@@ -87,18 +94,21 @@ def _agreed_plan(
     tools: Tools,
     *,
     yes: bool,
+    saved: SavedPlan | None,
 ) -> Plan:
-    """Write the root, plan, and return the plan that the user agrees to; put everything back when there is none."""
+    """Write the root, plan or take the saved plan, and return what the user agrees to; put all back when nothing."""
     written = write_rendered(rendered, directory)
     try:
-        variables = tools.provider.operator_variables(directory)
+        variables = saved.origin.operator if saved else tools.provider.operator_variables(directory)
         written.keep(OPERATOR_FILE)
         write_operator_variables(directory, variables)
+        if saved:
+            prepare_root(saved, directory, written, terraform, tools)
         dead = tools.provider.dead_resources(directory)
         terraform.init()
-        planned = terraform.plan(plan_file, replace=dead)
+        planned = take_plan(saved, terraform, plan_file) if saved else terraform.plan(plan_file, replace=dead)
         tools.reporter.planned(planned)
-        _agree_to_replacing_head(planned, dead, tools.reporter, yes=yes)
+        _agree_to_replacing_head(planned, dead, tools.reporter, yes=yes, saved=saved)
     except BaseException:
         written.restore()
         raise
@@ -124,7 +134,9 @@ def _lock_after_down(directory: Path, tools: Tools) -> Iterator[int]:
         yield lock
 
 
-def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter, *, yes: bool) -> None:
+def _agree_to_replacing_head(
+    plan: Plan, dead: Sequence[str], reporter: Reporter, *, yes: bool, saved: SavedPlan | None
+) -> None:
     if plan.fate_of_head not in ("replaced", "removed") or yes:
         return
     # No job runs on a head that has failed, nor on one that was never finished.
@@ -132,9 +144,10 @@ def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter
     if any(change.address in without_jobs for change in plan.changes if change.of_head):
         return
     if not reporter.confirm("This replaces the head node and ends every job that runs on it. Go on?"):
+        again = f"daft up --from-plan {saved.path}" if saved else "daft up"
         raise StateError(
             "the head node would be replaced and its running jobs ended; nothing was changed",
-            hint="agree with `daft up --yes`, or look at it first with `daft up --plan`",
+            hint=f"agree with `{again} --yes`, or look at it first with `daft up --plan`",
         )
 
 

@@ -105,6 +105,9 @@ class Provider(Protocol):
     def check_access(self) -> None:
         """Raise unless this machine may act for the user, before anything is changed."""
 
+    def account(self) -> str:
+        """Return, in words, what holds its clusters apart from namesakes elsewhere."""
+
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
         """Return the Terraform variables that belong to this machine and not into committed HCL."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.from_plan import origin_of, planning_place, save_plan
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
 from daft_launcher.models import Plan
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
+from daft_launcher.saved_plan import LOCK_FILE, check_target, provider_versions
 from daft_launcher.state_dir import (
     PRIVATE_KEY,
     changed_files,
@@ -42,20 +45,24 @@ class PlanReport:
     head: str
 
 
-def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
+def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> PlanReport:
     """Return what `up` would do. Leaves the cluster and the state directory as they are.
 
     The plan is made in a copy of the root in the user's cache, with a copy of the state where that is local.
+    With `out` it is saved there, for `up` to apply.
     """
+    if out:
+        check_target(out)
     rendered = render_cluster(config)
     directory = find_root(config, tools)
     refuse_foreign(directory, rendered.files)
-    scratch = tools.cache / "plans" / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    scratch = planning_place(directory, tools.cache)
     with (
         made_directory(scratch, instead="XDG_CACHE_HOME"),
         lock_cluster(scratch, command="daft up --plan") as lock,
     ):
-        _copy_root(rendered, directory, scratch, tools)
+        operator = _copy_root(rendered, directory, scratch, tools)
+        state = _copy_state(rendered, directory, scratch)
         terraform = tools.open_terraform(scratch, lock)
         with (
             plan_file_in(scratch) as plan_file,
@@ -63,30 +70,50 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
         ):
             terraform.init(reconfigure=True)
             # Nothing is written, so a remote state is read without its lock too.
-            planned = terraform.plan(plan_file, lock=False)
+            planned = terraform.plan(plan_file, lock=False, state=state)
             if dead := survey.dead_resources():
-                planned = terraform.plan(plan_file, replace=dead, lock=False)
+                planned = terraform.plan(plan_file, replace=dead, lock=False, state=state)
             # Terraform's own text keeps silent about drift that changes nothing; asking for it takes seconds.
             text = NO_CHANGES if planned.empty else terraform.show(plan_file)
+            if out:
+                origin = origin_of(config, rendered, tools, terraform, operator, directory=directory)
+                save_plan(plan_file, out, origin, tools.reporter)
     files = tuple(changed_files(rendered, directory))
     return PlanReport(plan=planned, text=text, files=files, head=planned.fate_of_head)
 
 
-def _copy_root(rendered: RenderedCluster, directory: Path, scratch: Path, tools: Tools) -> None:
+def _copy_root(
+    rendered: RenderedCluster, directory: Path, scratch: Path, tools: Tools
+) -> Mapping[str, object]:
+    """Make a root to plan in, and return this machine's own variables in it."""
     # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
     owner = directory if (directory / PRIVATE_KEY).exists() else scratch
-    write_operator_variables(scratch, tools.provider.operator_variables(owner))
-    local_state = 'backend "local"' in rendered.files["backend.tf"]
-    if local_state:
-        backend = (
-            rendered.files["backend.tf"].partition("terraform {")[0]
-            + 'terraform {\n  backend "local" {\n  }\n}\n'
-        )
-        rendered = replace(rendered, files={**rendered.files, "backend.tf": backend})
+    operator = tools.provider.operator_variables(owner)
+    write_operator_variables(scratch, operator)
     write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
+    _copy_lock_file(directory / LOCK_FILE, scratch / LOCK_FILE)
+    return operator
+
+
+def _copy_lock_file(source: Path, copy: Path) -> None:
+    """Plan with the providers that `up` would apply with; `init` may have added hashes of them to the copy."""
+    if source.exists():
+        selected = source.read_text(encoding="utf-8")
+        if not copy.exists() or provider_versions(copy.read_text(encoding="utf-8")) != provider_versions(
+            selected
+        ):
+            copy.write_text(selected, encoding="utf-8")
+
+
+def _copy_state(rendered: RenderedCluster, directory: Path, scratch: Path) -> Path | None:
+    """Copy a local state, if there is one, and return where Terraform has to be told that it lies."""
+    backend = rendered.files["backend.tf"]
+    if 'backend "local"' not in backend:
+        return None
     copy = scratch / "terraform.tfstate"
     copy.unlink(missing_ok=True)
     source = state_file(directory)
-    if local_state and source is not None and source.exists():
+    if source is not None and source.exists():
         shutil.copyfile(source, copy)
         copy.chmod(0o600)
+    return copy if re.search(r"^\s*path\s*=", backend, re.MULTILINE) else None

@@ -46,6 +46,12 @@ class TerraformRoot:
         self._running: RunningTerraform | None = None
         self._stopped = False
 
+    @property
+    def version(self) -> str:
+        """Product and version, such as `Terraform 1.11.4`."""
+        title = {"terraform": "Terraform", "tofu": "OpenTofu"}[self._binary.product]
+        return f"{title} {self._binary.version}"
+
     def init(self, *, reconfigure: bool = False) -> None:
         """Install what the root needs, unless nothing that matters for it has changed since the last time.
 
@@ -62,19 +68,46 @@ class TerraformRoot:
             self._run("initialise", "init", lambda: self._driver.init(**options))
         wanted.write()
 
-    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
+    def plan(
+        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+    ) -> Plan:
         """Return what an apply would change and save it in `out`, readable by the user alone.
 
-        `replace` are the addresses to make anew though their configuration is unchanged.
+        `replace` are the addresses to make anew though their configuration is unchanged. `state` is read in place
+        of the one that the local backend names; the plan is one for that backend all the same.
         """
         options: dict[str, Any] = {"json": IsFlagged, "out": str(out), "replace": list(replace), "lock": lock}
         options["detailed_exitcode"] = IsNotFlagged
+        if state:
+            options["state"] = str(state)
         with _private_files():
             return to_plan(self._run("plan", "plan", lambda: self._driver.plan(**options)))
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as Terraform's own text."""
         return self._capture("show the plan", "show", str(plan_file), no_color=IsFlagged)
+
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form: developer.hashicorp.com/terraform/internals/json-format."""
+        text = self._capture("show the plan", "show", str(plan_file), json=IsFlagged)
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise TerraformError(
+                f"Terraform's plan in {self.directory} cannot be read", hint="run the command again"
+            )
+        return document
+
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it; empty when nothing was applied."""
+        text = self._capture("read the state", "state pull")
+        try:
+            state: Mapping[str, object] = json.loads(text or "{}")
+        except ValueError:
+            raise TerraformError(f"Terraform's state in {self.directory} cannot be read") from None
+        return state
 
     def apply(self, plan_file: Path) -> None:
         """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""

@@ -6,9 +6,10 @@ The format: https://developer.hashicorp.com/terraform/internals/machine-readable
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from daft_launcher.errors import TerraformError
 from daft_launcher.models import Diagnostic, Plan, ResourceChange, TerraformEvent
 
 _NOT_CHANGES = ("noop", "read", "move")
@@ -48,6 +49,28 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
     )
 
 
+def plan_in(document: Mapping[str, Any]) -> Plan:
+    """Return the plan that `terraform show -json` describes. Raises TerraformError when it describes none.
+
+    The format: https://developer.hashicorp.com/terraform/internals/json-format
+    """
+    try:
+        resources = document.get("resource_changes") or []
+        outputs = document.get("output_changes") or {}
+        return Plan(
+            changes=_resource_changes(resources),
+            drift=_resource_changes(document.get("resource_drift") or []),
+            outputs_change=any(output["actions"] != ["no-op"] for output in outputs.values()),
+            tainted=tuple(
+                resource["address"]
+                for resource in resources
+                if resource.get("action_reason") == "replace_because_tainted"
+            ),
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise TerraformError("Terraform's description of the plan cannot be read") from None
+
+
 def describe_diagnostic(diagnostic: Diagnostic) -> str:
     """Return a diagnostic whole: summary, detail, the resource and the place it is about."""
     place = f"{diagnostic.file}:{diagnostic.line}" if diagnostic.file else None
@@ -62,6 +85,17 @@ def _changes(events: Iterable[TerraformEvent], kind: str) -> tuple[ResourceChang
         ResourceChange(address=event.address, resource_type=event.resource_type or "", action=event.action)
         for event in events
         if event.kind == kind and event.address and event.action and event.action not in _NOT_CHANGES
+    )
+
+
+def _resource_changes(resources: Iterable[dict[str, Any]]) -> tuple[ResourceChange, ...]:
+    actions = {"create": "create", "update": "update", "delete": "delete"}
+    actions |= {"delete create": "replace", "create delete": "replace"}
+    found = ((resource, actions.get(" ".join(resource["change"]["actions"]))) for resource in resources)
+    return tuple(
+        ResourceChange(address=resource["address"], resource_type=resource["type"], action=action)
+        for resource, action in found
+        if action
     )
 
 

@@ -17,8 +17,9 @@ from daft_launcher.terraform_events import describe_diagnostic, parse_event
 OnEvent = Callable[[TerraformEvent], None]
 
 _POLL_SECONDS = 0.05
-# What `init` says of a provider that comes from the user's own folder, as the user asked for.
-_EXPECTED_WARNINGS = ("Incomplete lock file information for providers",)
+# What `init` says of a provider that comes from the user's own folder, as the user asked for; and of `-state`, which
+# alone lets a plan read a copy of the state and be one for the state's own place.
+_EXPECTED_WARNINGS = ("Incomplete lock file information for providers", "Deprecated flag: -state")
 
 
 class RunningTerraform:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from daft_launcher.models import Clock, Plan, Provider, Reporter
 from daft_launcher.state_dir import StateDir
@@ -27,14 +27,26 @@ class RunningDestroy(Protocol):
 class Terraform(Protocol):
     """One Terraform root, as the use cases need it."""
 
+    @property
+    def version(self) -> str:
+        """Which Terraform it is, in words."""
+
     def init(self, *, reconfigure: bool = False) -> None:
         """Install what the root needs, if anything has changed."""
 
-    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
-        """Return what an apply would change, and save it."""
+    def plan(
+        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+    ) -> Plan:
+        """Return what an apply would change, and save it; `state` is a copy of a local state to plan on."""
+
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it; empty when nothing was applied."""
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as text."""
+
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form."""
 
     def apply(self, plan_file: Path) -> None:
         """Make what a saved plan says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -40,6 +41,8 @@ RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no se
 BOOTSTRAP_LOG_PATH = "/var/log/daft-bootstrap.log"
 _TUNNEL_CHECK_SECONDS = 2.0
 DEFAULT_SSH_USER = "ec2-user"
+# By these Terraform takes the variables of the generated root from the environment.
+_CIDRS_GIVEN, _KEY_GIVEN = "TF_VAR_operator_cidrs", "TF_VAR_ssh_public_key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +74,31 @@ class AWSProvider:
         self._ssh_key_name = ssh_key_name
         self._identity_file = identity_file
         self._clock = clock
+        self._account: str | None = None
 
     def check_access(self) -> None:
         """Raise unless AWS knows these credentials in this region."""
         with self._access.asking("sts", self._region, "use AWS") as sts:
-            sts.get_caller_identity()
+            self._account = sts.get_caller_identity()["Account"]
+
+    def account(self) -> str:
+        """Return whose account the credentials are of; AWS is asked once."""
+        if self._account is None:
+            self.check_access()
+        return f"AWS account {self._account}"
 
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        """Return who may log in: this machine's address and public key, where the config names no others."""
-        return {"operator_cidrs": self._operator_cidrs(), "ssh_public_key": self._public_key(directory)}
+        """Return who may log in: this machine's address and public key, where nothing else names others.
+
+        What the environment gives to Terraform is Terraform's to take, as where it runs without us; a key that was
+        named to us goes before it.
+        """
+        variables: dict[str, object] = {}
+        if not os.environ.get(_CIDRS_GIVEN):
+            variables["operator_cidrs"] = self._operator_cidrs()
+        if self._identity_file or not os.environ.get(_KEY_GIVEN):
+            variables["ssh_public_key"] = self._public_key(directory)
+        return variables
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes of one cluster, or of all, in this region."""

@@ -76,6 +76,10 @@ class LocalProvider:
     def check_access(self) -> None:
         """Return: this machine may always be used."""
 
+    def account(self) -> str:
+        """Return the name of this machine, which its clusters never leave."""
+        return f"the machine {socket.gethostname()}"
+
     def operator_variables(self, directory: Path) -> Mapping[str, object]:  # noqa: ARG002 - the port's signature
         """Return the interpreter that starts and stops the nodes."""
         return {"python": sys.executable}

@@ -10,7 +10,7 @@ locals {
     var.instance_type,
     var.disk_size_gb,
     var.ssh_key_name,
-    var.ssh_public_key,
+    local.ssh_public_key,
   ]))
 }
 

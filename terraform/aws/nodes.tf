@@ -37,13 +37,16 @@ locals {
   user_data_limit = 16384
   user_data_size  = { for role, encoded in local.user_data : role => floor(length(trim(encoded, "=")) * 3 / 4) }
 
+  # Without the comment, which says nothing: `daft up -i KEY` gives none, and another text would be another head.
+  ssh_public_key = var.ssh_public_key == null ? null : join(" ", slice(split(" ", var.ssh_public_key), 0, 2))
+
   key_name = var.ssh_key_name != null ? var.ssh_key_name : one(aws_key_pair.cluster[*].key_name)
 }
 
 resource "aws_key_pair" "cluster" {
   count      = var.ssh_key_name == null && var.ssh_public_key != null ? 1 : 0
   key_name   = "daft-${var.name}"
-  public_key = var.ssh_public_key
+  public_key = local.ssh_public_key
   tags       = merge(local.tags, { "Name" = var.name })
 }
 

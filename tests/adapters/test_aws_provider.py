@@ -252,6 +252,12 @@ class TestAccess:
     def test_good_credentials_pass(self, aws):
         provider().check_access()
 
+    def test_the_account_is_asked_for_once(self):
+        aws = provider()
+        calls = script(aws._access, "sts", "us-west-2", lambda *_: {"Account": "123456789012"})
+        assert [aws.account(), aws.account()] == ["AWS account 123456789012"] * 2
+        assert calls == [("GetCallerIdentity", {})]
+
     def test_it_is_a_provider(self):
         port: Provider = provider()
         assert (port.name, port.dead_resources(Path("/nowhere"))) == ("aws", [])
@@ -290,6 +296,15 @@ class TestOperatorVariables:
         aws = provider(ssh_allowed_cidrs=["198.51.100.0/24"], identity_file=tmp_path / "mine")
         assert aws.operator_variables(tmp_path / "state")["ssh_public_key"] == public
         assert list((tmp_path / "state").iterdir()) == []
+
+    def test_what_terraform_is_given_by_the_environment_is_left_to_it(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TF_VAR_operator_cidrs", '["203.0.113.0/24"]')
+        monkeypatch.setenv("TF_VAR_ssh_public_key", "ssh-ed25519 AAAA me")
+        assert provider().operator_variables(tmp_path) == {}
+        assert list(tmp_path.iterdir()) == []
+        public = ssh.make_key_pair(tmp_path / "mine")
+        named = provider(identity_file=tmp_path / "mine")
+        assert named.operator_variables(tmp_path) == {"ssh_public_key": public}
 
     def test_this_machine_alone_is_let_in(self, tmp_path, monkeypatch):
         monkeypatch.setattr("daft_launcher.public_address.find_public_address", lambda: "203.0.113.9")

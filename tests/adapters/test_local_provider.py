@@ -143,6 +143,7 @@ def instance(name: str, role: str, state: InstanceState, status: str, cluster: s
 def test_every_machine_may_be_used_and_starts_nodes_with_this_python(demo):
     demo.provider.check_access()
     assert demo.provider.operator_variables(demo.path) == {"python": sys.executable}
+    assert demo.provider.account() == f"the machine {socket.gethostname()}"
 
 
 def test_an_empty_or_missing_state_directory_lists_nothing(tmp_path):

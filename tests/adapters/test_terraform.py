@@ -16,6 +16,7 @@ from daft_launcher.errors import TerraformError
 from daft_launcher.models import Plan, ResourceChange, TerraformEvent
 from daft_launcher.terraform import TerraformRoot
 from daft_launcher.terraform_binary import TerraformBinary
+from daft_launcher.terraform_events import plan_in
 from daft_launcher.terraform_init import missing_cli_config
 
 MAIN = (
@@ -613,6 +614,51 @@ def test_it_can_be_stopped_from_elsewhere_and_starts_no_more(bench: Bench) -> No
     assert [call.argv[0] for call in bench.stub.calls] == ["apply"]
 
 
+# Saved plans, and the state that they were made on
+
+
+def test_a_plan_on_a_copy_of_the_state(bench: Bench) -> None:
+    bench.terraform().plan(bench.root / "1.tfplan", lock=False, state=bench.root / "a copy.tfstate")
+    (argv,) = bench.stub.argvs
+    assert argv == [
+        "plan",
+        f"-state={bench.root}/a copy.tfstate",
+        *COMMON,
+        f"-out={bench.root}/1.tfplan",
+        "-lock=false",
+    ]
+
+
+def test_a_saved_plan_is_read(bench: Bench) -> None:
+    bench.stub.says("show", '{"format_version": "1.2"}')
+    assert bench.terraform().show_json(bench.root / "1.tfplan") == {"format_version": "1.2"}
+    assert bench.stub.argvs == [["show", "-json", f"{bench.root}/1.tfplan"]]
+    for said in ("{", "[]", ""):
+        bench.stub.says("show", said)
+        assert bench.refusal(lambda: bench.terraform().show_json(bench.root / "1.tfplan")) == (
+            f"Terraform's plan in {bench.root} cannot be read",
+            "run the command again",
+        )
+
+
+@pytest.mark.parametrize(("said", "state"), [((), {}), (('{"serial": 7}',), {"serial": 7})])
+def test_the_state_is_pulled(bench: Bench, said: tuple[str, ...], state: object) -> None:
+    bench.stub.says("state", *said)
+    assert bench.terraform().pull_state() == state
+    assert bench.stub.argvs == [["state", "pull"]]
+    bench.stub.says("state", "{")
+    assert bench.refusal(bench.terraform().pull_state) == (
+        f"Terraform's state in {bench.root} cannot be read",
+        None,
+    )
+
+
+@pytest.mark.parametrize(("product", "title"), [("terraform", "Terraform"), ("tofu", "OpenTofu")])
+def test_its_version_in_words(bench: Bench, product: str, title: str) -> None:
+    binary = TerraformBinary(path=bench.stub.path, product=product, version="1.12.0")
+    assert bench.terraform(binary=binary).version == f"{title} 1.12.0"
+
+
 # The real one, on what it can do without a provider
 
 
@@ -675,18 +721,27 @@ def test_a_real_root_from_its_beginning_to_its_end(real: RealRoot) -> None:
         changes=(ResourceChange(action="create", **ONE),), outputs_change=True
     )
     assert "terraform_data.one will be created" in terraform.show(real.plan_file)
+    assert terraform.pull_state() == {}
     assert real.plan_file.stat().st_mode & 0o777 == 0o600
     terraform.apply(real.plan_file)
     assert terraform.output() == {"cluster": {"number": 1}}
     assert (real.folder / "terraform.tfstate").stat().st_mode & 0o777 == 0o600
     assert [event.message for event in real.events if event.kind == "provision_progress"][-1] == "said"
 
+    assert terraform.pull_state()["serial"] == 2
+
     assert terraform.plan(real.plan_file).empty
+    assert plan_in(terraform.show_json(real.plan_file)) == Plan()
     real.write(number=2)
     assert terraform.plan(real.plan_file) == Plan(
         changes=(ResourceChange(action="update", **ONE),), outputs_change=True
     )
-    assert terraform.plan(real.plan_file, replace=["terraform_data.one"]).count("replace") == 1
+    replacing = terraform.plan(real.plan_file, replace=["terraform_data.one"])
+    assert (replacing.count("replace"), plan_in(terraform.show_json(real.plan_file))) == (1, replacing)
+    (real.folder / "main.tf").write_text("")
+    removing = terraform.plan(real.plan_file)
+    assert (removing.count("delete"), plan_in(terraform.show_json(real.plan_file))) == (1, removing)
+    real.write(number=2)
 
     before = len(real.events)
     terraform.init()  # nothing it needs has changed
@@ -702,6 +757,11 @@ def test_a_real_failure(real: RealRoot) -> None:
     real.terraform.plan(real.plan_file)
     with pytest.raises(TerraformError) as caught:
         real.terraform.apply(real.plan_file)
+    replacing = real.terraform.plan(real.plan_file)
+    assert (replacing.tainted, plan_in(real.terraform.show_json(real.plan_file))) == (
+        ("terraform_data.one",),
+        replacing,
+    )
     first, second, *rest = caught.value.message.splitlines()
     assert first == "Terraform could not apply the plan:"
     assert second == "  local-exec provisioner error (terraform_data.one, main.tf:13)"

@@ -21,6 +21,8 @@ OPTIONS = {
         *KEY,
         *PLACE,
         "--plan",
+        "--out",
+        "--from-plan",
         "-y",
         "--yes",
         "--json",
@@ -156,6 +158,27 @@ def test_a_number_out_of_range(desk: Desk, args: list[str]):
         (
             ["up", "--detailed-exitcode"],
             failed("`--json` and `--detailed-exitcode` go with `daft up --plan`", status=2),
+        ),
+        (["up", "--out", "plan"], failed("`--out` goes with `daft up --plan`", status=2)),
+        (
+            ["up", "--from-plan", "plan", "--out", "plan"],
+            failed("`--out` goes with `daft up --plan`", status=2),
+        ),
+        *(
+            (
+                ["up", "--from-plan", "plan", "--plan", *more],
+                failed(
+                    "`--from-plan` applies a plan and `--plan` makes one: leave one of the two out", status=2
+                ),
+            )
+            for more in ([], ["--json"], ["--out", "plan"])
+        ),
+        *(
+            (
+                ["up", "--from-plan", "plan", option],
+                failed("`--json` and `--detailed-exitcode` go with `daft up --plan`", status=2),
+            )
+            for option in ("--json", "--detailed-exitcode")
         ),
         (
             ["submit", "-w", "job", "--env", "NAME", "--", "x"],

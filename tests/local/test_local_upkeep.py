@@ -98,6 +98,20 @@ def test_workers_come_and_go_and_the_head_stays(demo: Project):
     assert demo.nodes()["head"] == head
 
 
+def test_a_saved_plan_is_applied_at_home_once(demo: Project):
+    demo.write(number_of_workers=3)
+    plan = demo.daft("up", "--plan")
+    saved = "saved three.tfplan; apply it with `daft up --from-plan three.tfplan`\n"
+    assert demo.daft("up", "--plan", "--out", "three.tfplan") == Seen(0, plan.out, saved)
+    assert demo.daft("up", "--from-plan", "three.tfplan") == Seen(
+        0, here(3), "  create 1 terraform_data\n" + "".join(sorted(_lines(2, stopped=False))) + READY
+    )
+    assert demo.is_up()
+    again = demo.daft("up", "--from-plan", "three.tfplan")
+    assert (again.status, again.out) == (1, "")
+    assert again.err.startswith("error: three.tfplan is not applied: the state has moved since, from serial ")
+
+
 def test_the_head_is_replaced_with_a_yes_only(demo: Project):
     demo.write(number_of_workers=0)
     assert demo.daft("up").status == 0

@@ -85,6 +85,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     # the provider
     provider_name: ProviderName = "aws"
+    account: str = "AWS account 123456789012"
     operator: dict[str, object] = field(default_factory=lambda: {"operator_cidrs": ["203.0.113.7/32"]})
     dead: list[str] = field(default_factory=list)
     instances: list[Instance] | Exception = field(default_factory=list)
@@ -94,11 +95,16 @@ class World:
     login: SshLogin | None = None
     log: str | Exception = ""
     # Terraform
+    version: str = "Terraform 1.11.4"
     plan: Plan = field(default_factory=Plan)
+    plan_bytes: bytes = b"a plan"
+    planned_on: Path | None = None
+    state: dict[str, object] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
     plans_until_stopped: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+    on_init: Callable[[], object] = lambda: None
     on_apply: Callable[[], object] = lambda: None
     destroy_seconds: float = 3.0
     destroy_fails: BaseException | None = None
@@ -152,6 +158,9 @@ class FakeProvider:
 
     def check_access(self) -> None:
         self.world.call("check_access")
+
+    def account(self) -> str:
+        return self.world.account
 
     def operator_variables(self, directory: Path) -> Mapping[str, object]:
         self.world.call("operator_variables", directory)
@@ -211,11 +220,19 @@ class FakeTerraform:
         self.directory = directory
 
     def init(self, *, reconfigure: bool = False) -> None:
+        self.world.on_init()
         self.world.call("init", *(["reconfigure"] if reconfigure else []))
 
-    def plan(self, out: Path, *, replace: Sequence[str] = (), lock: bool = True) -> Plan:
+    @property
+    def version(self) -> str:
+        return self.world.version
+
+    def plan(
+        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+    ) -> Plan:
         assert out.parent == self.directory.resolve()
-        out.write_text("a plan")
+        out.write_bytes(self.world.plan_bytes)
+        self.world.planned_on = state
         self.world.call("plan", list(replace), lock)
         if self.world.plans_until_stopped:
             assert self.world.stopped.wait(30)
@@ -223,12 +240,30 @@ class FakeTerraform:
         return self.world.plan
 
     def show(self, plan_file: Path) -> str:
-        assert plan_file.read_text() == "a plan"
+        assert plan_file.read_bytes() == self.world.plan_bytes
         self.world.call("show")
         return "Terraform's own text\n"
 
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        assert (plan_file.read_bytes(), plan_file.stat().st_mode & 0o777) == (self.world.plan_bytes, 0o600)
+        self.world.call("show_json")
+        actions = {"replace": ["delete", "create"]}
+        changes = [
+            {
+                "address": change.address,
+                "type": change.resource_type,
+                "change": {"actions": actions.get(change.action, [change.action])},
+            }
+            for change in self.world.plan.changes
+        ]
+        return {"resource_changes": changes}
+
+    def pull_state(self) -> Mapping[str, object]:
+        self.world.call("pull_state")
+        return self.world.state
+
     def apply(self, plan_file: Path) -> None:
-        assert plan_file.read_text() == "a plan"
+        assert plan_file.read_bytes() == self.world.plan_bytes
         (self.directory / "logs").mkdir(exist_ok=True)
         (self.directory / "logs" / "apply.jsonl").write_text("")
         self.world.on_apply()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from daft_launcher.errors import TerraformError
 from daft_launcher.models import Diagnostic, Plan, ResourceChange, TerraformEvent
-from daft_launcher.terraform_events import describe_diagnostic, parse_event, to_plan
+from daft_launcher.terraform_events import describe_diagnostic, parse_event, plan_in, to_plan
 
 RECORDED = Path(__file__).parent / "recorded"
 A = {"address": "terraform_data.a", "resource_type": "terraform_data"}
@@ -198,6 +200,48 @@ def test_a_diagnostic_may_say_little(diagnostic: Diagnostic, said: str) -> None:
 )
 def test_what_is_no_event_is_none(line: str) -> None:
     assert parse_event(line) is None
+
+
+def test_a_plan_in_json_has_what_its_events_have() -> None:
+    def change(*actions: str, address: str = "x.y", **more: str) -> dict[str, object]:
+        return {"address": address, "type": "x", "change": {"actions": actions}, **more}
+
+    def planned(action: str, address: str = "x.y") -> ResourceChange:
+        return ResourceChange(address=address, resource_type="x", action=action)
+
+    document = {
+        "resource_changes": [
+            change("create"),
+            change("update"),
+            change("delete"),
+            change("delete", "create", address="x.tainted", action_reason="replace_because_tainted"),
+            change("create", "delete", action_reason="replace_by_request"),
+            change("no-op"),
+            change("read"),
+            change("forget"),
+        ],
+        "resource_drift": [change("update", address="x.drift")],
+        "output_changes": {"same": {"actions": ["no-op"]}},
+    }
+    expected = Plan(
+        changes=(
+            *map(planned, ("create", "update", "delete")),
+            planned("replace", "x.tainted"),
+            planned("replace"),
+        ),
+        drift=(planned("update", "x.drift"),),
+        tainted=("x.tainted",),
+    )
+    assert plan_in(document) == expected
+    document["output_changes"] = {"same": {"actions": ["no-op"]}, "new": {"actions": ["create"]}}
+    assert plan_in(document) == replace(expected, outputs_change=True)
+    assert plan_in({}) == Plan()
+
+
+@pytest.mark.parametrize("changes", [[{}], [1], 1])
+def test_what_describes_no_plan(changes: object) -> None:
+    with pytest.raises(TerraformError, match="cannot be read"):
+        plan_in({"resource_changes": changes})
 
 
 def test_a_diagnostic_with_nothing_in_it_is_an_error() -> None:

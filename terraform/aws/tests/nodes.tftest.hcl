@@ -48,6 +48,10 @@ run "public_key" {
     condition     = aws_key_pair.cluster[0].key_name == "daft-demo" && aws_instance.head.key_name == "daft-demo" && output.ssh_key_name == "daft-demo"
     error_message = "The public key becomes the cluster's key pair."
   }
+  assert {
+    condition     = aws_key_pair.cluster[0].public_key == "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGzHnUPxC9nTBSoGZzXTqXJhr2v0bRSHbLHSrL0YBzO+"
+    error_message = "Its comment is nobody's business, and must not replace the head."
+  }
 }
 
 run "roles" {

@@ -30,6 +30,9 @@ provider "aws" {
 }
 
 # `daft up` keeps these two in operator.auto.tfvars.json, because they belong to a machine and not to the cluster.
+# Where Terraform runs without it, set ssh_allowed_cidrs and ssh_key_name under [aws] in .daft.toml, or give these, as in
+#   export TF_VAR_operator_cidrs='["203.0.113.0/24"]' TF_VAR_ssh_public_key="$(cat ~/.ssh/id_ed25519.pub)"
+# which `daft up` takes too.
 variable "operator_cidrs" {
   description = "Networks of the machine that runs `daft up`, let in on port 22 when ssh_allowed_cidrs names none."
   type        = list(string)

@@ -28,6 +28,9 @@ provider "aws" {
 }
 
 # `daft up` keeps these two in operator.auto.tfvars.json, because they belong to a machine and not to the cluster.
+# Where Terraform runs without it, set ssh_allowed_cidrs and ssh_key_name under [aws] in .daft.toml, or give these, as in
+#   export TF_VAR_operator_cidrs='["203.0.113.0/24"]' TF_VAR_ssh_public_key="$(cat ~/.ssh/id_ed25519.pub)"
+# which `daft up` takes too.
 variable "operator_cidrs" {
   description = "Networks of the machine that runs `daft up`, let in on port 22 when ssh_allowed_cidrs names none."
   type        = list(string)
@@ -38,6 +41,20 @@ variable "ssh_public_key" {
   description = "The public half of the key that logs in when ssh_key_name names none, as one OpenSSH line."
   type        = string
   default     = null
+}
+
+check "ssh_networks" {
+  assert {
+    condition     = length(var.operator_cidrs) > 0
+    error_message = "No network may reach the nodes' SSH port, so that `daft submit` and `daft dashboard` cannot reach the cluster."
+  }
+}
+
+check "ssh_key" {
+  assert {
+    condition     = var.ssh_public_key != null
+    error_message = "No SSH key opens the nodes, so that `daft submit` and `daft dashboard` cannot reach the cluster."
+  }
 }
 
 # What .daft.toml says; modules/aws/variables.tf has a description of each argument.
