@@ -109,7 +109,7 @@ class Aws(_Table):
 
 
 class Prices(_Table):
-    """What the user pays, where that is not what AWS lists. In US dollars; shown by `up --plan` and used nowhere else."""
+    """What the user pays in US dollars, where that is not what AWS lists; only `up --plan` shows it."""
 
     instance_hour: dict[shape.PricedType, shape.Dollars] = Field(
         default_factory=dict,

@@ -599,7 +599,10 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             f"{BASE}[setups]\nx = 1\n",
             ["4: `setups` is not a key that is known here; did you mean `setup`?"],
         ),
-        ("zzz = 1\n" + BASE, ["1: `zzz` is not a key that is known here; known: aws, backend, prices, run, setup"]),
+        (
+            "zzz = 1\n" + BASE,
+            ["1: `zzz` is not a key that is known here; known: aws, backend, prices, run, setup"],
+        ),
         (
             f"{BASE}\"a\\nb\" = 1\n[run]\n'z z' = 1\n",
             [
