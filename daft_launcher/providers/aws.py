@@ -16,7 +16,9 @@ from daft_launcher.models import (
     HeadStatus,
     Instance,
     InstanceState,
+    Offer,
     ProviderName,
+    Rate,
     RayApi,
     SshLogin,
 )
@@ -152,6 +154,16 @@ class AWSProvider:
     def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
         """Return the end of the head's bootstrap log, read over SSH."""
         return _read(self.get_login(cluster, identity_file=identity_file), BOOTSTRAP_LOG_PATH)
+
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
+        """Return what AWS asks for an offer; the price of spot is that of the cluster's zone, where it has one."""
+        from daft_launcher.providers.aws_prices import find_rate
+
+        zone = None
+        if offer.kind == "spot":
+            with suppress(AWSError):
+                zone = next((node.zone for node in self.list_instances(cluster) if node.zone), None)
+        return find_rate(self._access, offer, zone=zone)
 
     def _operator_cidrs(self) -> list[str]:
         if self._ssh_allowed_cidrs:

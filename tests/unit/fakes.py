@@ -16,8 +16,10 @@ from daft_launcher.models import (
     HeadStatus,
     Instance,
     InstanceState,
+    Offer,
     Plan,
     ProviderName,
+    Rate,
     RayApi,
     ResourceChange,
     Role,
@@ -93,10 +95,14 @@ class World:
     left: list[str] = field(default_factory=list)
     login: SshLogin | None = None
     log: str | Exception = ""
+    rates: dict[str, Rate | Exception] = field(default_factory=dict)
+    rates_are_late: bool = False
+    asked_for: list[tuple[str, str, str, str]] = field(default_factory=list)
     # Terraform
     plan: Plan = field(default_factory=Plan)
     fails: dict[str, BaseException] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
+    plan_json: dict[str, Any] = field(default_factory=dict)
     plans_until_stopped: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     on_apply: Callable[[], object] = lambda: None
@@ -202,6 +208,16 @@ class FakeProvider:
             raise self.world.log
         return self.world.log
 
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
+        # Not among the calls: they have an order, and prices are asked for beside them.
+        self.world.asked_for.append((offer.kind, offer.type, offer.region, cluster))
+        if self.world.rates_are_late:
+            self.world.stopped.wait(30)
+        rate = self.world.rates.get(offer.type, Rate(reason="nobody knows"))
+        if isinstance(rate, Exception):
+            raise rate
+        return rate
+
 
 class FakeTerraform:
     """A Terraform that does nothing but say what was asked of it."""
@@ -226,6 +242,10 @@ class FakeTerraform:
         assert plan_file.read_text() == "a plan"
         self.world.call("show")
         return "Terraform's own text\n"
+
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        assert plan_file.read_text() == "a plan"
+        return self.world.plan_json
 
     def apply(self, plan_file: Path) -> None:
         assert plan_file.read_text() == "a plan"
