@@ -76,6 +76,19 @@ class TerraformRoot:
         """Return a saved plan as Terraform's own text."""
         return self._capture("show the plan", "show", str(plan_file), no_color=IsFlagged)
 
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form: developer.hashicorp.com/terraform/internals/json-format."""
+        text = self._capture("show the plan", "show", str(plan_file), json=IsFlagged)
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise TerraformError(
+                f"Terraform's plan in {self.directory} cannot be read", hint="run the command again"
+            )
+        return document
+
     def apply(self, plan_file: Path) -> None:
         """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""
         with _private_files():

@@ -41,8 +41,7 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
     """Return the plan that a stream of events describes."""
     events = list(events)
     return Plan(
-        changes=_changes(events, "planned_change"),
-        drift=_changes(events, "resource_drift"),
+        changes=_changes(events),
         outputs_change=any(event.changed_outputs for event in events),
         tainted=tuple(event.address for event in events if event.tainted and event.address),
     )
@@ -57,11 +56,14 @@ def describe_diagnostic(diagnostic: Diagnostic) -> str:
     return "\n  ".join(lines)
 
 
-def _changes(events: Iterable[TerraformEvent], kind: str) -> tuple[ResourceChange, ...]:
+def _changes(events: Iterable[TerraformEvent]) -> tuple[ResourceChange, ...]:
     return tuple(
         ResourceChange(address=event.address, resource_type=event.resource_type or "", action=event.action)
         for event in events
-        if event.kind == kind and event.address and event.action and event.action not in _NOT_CHANGES
+        if event.kind == "planned_change"
+        and event.address
+        and event.action
+        and event.action not in _NOT_CHANGES
     )
 
 

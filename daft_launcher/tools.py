@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from daft_launcher.models import Clock, Plan, Provider, Reporter
 from daft_launcher.state_dir import StateDir
@@ -35,6 +35,9 @@ class Terraform(Protocol):
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as text."""
+
+    def show_json(self, plan_file: Path) -> Mapping[str, Any]:
+        """Return a saved plan in Terraform's JSON form."""
 
     def apply(self, plan_file: Path) -> None:
         """Make what a saved plan says."""

@@ -16,6 +16,7 @@ PLACE = ["--provider", "--state-dir"]
 OPTIONS = {
     "init-config": ["--provider", "--name"],
     "config-schema": [],
+    "plan-schema": [],
     "up": [
         *CONFIG,
         *KEY,
@@ -218,7 +219,9 @@ def test_a_reader_that_goes_away(desk: Desk, args: list[str]):
         os.close(write)
 
 
-@pytest.mark.parametrize("args", [["list", "--provider", "local"], ["--version"], ["config-schema"]])
+@pytest.mark.parametrize(
+    "args", [["list", "--provider", "local"], ["--version"], ["config-schema"], ["plan-schema"]]
+)
 def test_no_stdout_at_all(desk: Desk, args: list[str]):
     desk.local_node("head")
     assert desk.program(*args, prefix=("/bin/sh", "-c", 'exec "$@" >&-', "sh")) == Seen(0)

@@ -49,7 +49,7 @@ def test_a_plan_to_destroy() -> None:
     assert [plan.count(action) for action in ("create", "update", "replace", "delete")] == [0, 0, 0, 2]
 
 
-def test_what_is_no_change_is_left_out_and_drift_kept_apart() -> None:
+def test_what_is_no_change_is_left_out_and_drift_is_none() -> None:
     plan = plan_of(
         *[change(action) for action in ("noop", "read", "move", "create", "remove")],
         change("update", "d.e", "d", kind="resource_drift"),
@@ -59,7 +59,6 @@ def test_what_is_no_change_is_left_out_and_drift_kept_apart() -> None:
             ResourceChange(address="x.y", resource_type="x", action="create"),
             ResourceChange(address="x.y", resource_type="x", action="delete"),
         ),
-        drift=(ResourceChange(address="d.e", resource_type="d", action="update"),),
     )
     assert not plan.empty
     assert plan_of(change("update", kind="resource_drift")).empty
