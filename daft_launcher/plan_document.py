@@ -113,7 +113,7 @@ class PlanDocument(_Part):
     cluster: str = Field(description="The name of the cluster.")
     provider: ProviderName = Field(description="Where the cluster runs.")
     has_changes: bool = Field(description="Whether an apply would change anything, be it only an output.")
-    summary: Summary = Field(description="How many resources would see each action.")
+    summary: Summary = Field(description="The changes, counted by action.")
     head: Literal["created", "kept", "updated", "replaced", "removed"] = Field(
         description="What becomes of the head node, and so of the jobs that run on it."
     )
