@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 PLAN_WORDS = {"create": "add", "update": "change", "replace": "replace", "delete": "destroy"}
 _KINDS = {"on-demand": " on demand", "spot": " as spot", "volume": ""}
 _LONGEST_VALUE = 200
+# User data: nobody can read it, and with four of them a review comment, cut at 65,000 characters, would be full.
+_BLOB = re.compile(r'"([A-Za-z0-9+/]{1000,}={0,2})"')
 
 
 def plan_text(report: PlanReport) -> str:
@@ -26,12 +30,18 @@ def plan_text(report: PlanReport) -> str:
     files = "".join(f"would write {name}\n" for name in report.files)
     counts = ", ".join(f"{report.plan.count(action)} to {word}" for action, word in PLAN_WORDS.items())
     parts = [
-        files + text,
+        files + _BLOB.sub(_shortened, text),
         clean("".join(_drift_lines(report.drift))),
         f"Summary: {counts}; the head is {report.head}.\n",
         clean("".join(_price_lines(report.price))) if report.price else "",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    blob = found[1]
+    digest = hashlib.sha256(blob.encode()).hexdigest()[:12]
+    return f'"{blob[:20]}…" ({len(blob)} characters, SHA-256 {digest}…)'
 
 
 def _drift_lines(drift: tuple[Drift, ...]) -> Iterator[str]:

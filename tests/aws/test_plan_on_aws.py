@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,10 @@ def test_the_users_own_numbers_ask_nobody(unpriced: Project) -> None:
     assert [text for text in hcl if "0.07" in text or "gp3_gb_month" in text] == []
 
 
-def test_the_plan_of_a_first_cluster_fits_into_a_review_comment(unpriced: Project) -> None:
-    """Tools that post plans into reviews cut them at 65,000 characters."""
-    assert len(unpriced.daft("up", "--plan").out) < 65_000
+def test_a_plan_fits_into_a_review_comment_however_much_user_data_there_is(unpriced: Project) -> None:
+    """Tools that post plans into reviews cut them at 65,000 characters, and the summary and the price stand last."""
+    unpriced.run = {"setup_commands": [random.Random(4).randbytes(2000).hex()]}
+    unpriced.write()
+    text = unpriced.daft("up", "--plan").out
+    (head,) = re.findall(r'user_data_base64 += "H4sI\S+…" \((\d+) characters', text)
+    assert (int(head) > 12_000, len(text) < 32_000) == (True, True)

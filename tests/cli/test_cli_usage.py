@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.metadata import version
 
+import jsonschema
 import pytest
 from clikit import COMMANDS, LOCAL, Desk, Seen, failed
 
@@ -53,6 +55,14 @@ def test_help_of_a_command(desk: Desk, command: str, option: str):
     assert (seen.status, seen.err) == (0, "")
     assert seen.out.startswith(f"Usage: daft {command} [OPTIONS]")
     assert _options_in(seen.out) == {"-h", "--help", *OPTIONS[command]}
+
+
+def test_plan_schema(desk: Desk):
+    seen = desk.daft("plan-schema")
+    assert (seen.status, seen.err) == (0, "")
+    schema = json.loads(seen.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert (schema["title"], schema["additionalProperties"]) == ("daft up --plan --json", False)
 
 
 def test_help(desk: Desk):

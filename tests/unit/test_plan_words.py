@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -123,3 +124,19 @@ def test_a_rate_keeps_its_digits(usd: str, shown: str) -> None:
     assert f"  m7g.medium on demand in us-west-2: {shown} an hour; x\n" in price_of(
         after={MEDIUM: 1}, rates=rates
     )
+
+
+def test_user_data_is_shown_by_its_beginning_and_its_hash() -> None:
+    old, new, short = "H4sIAAAA/+" + "a" * 1990, "H4sIAAAA/+" + "b" * 996 + "==", "c" * 999
+    shown = plan_text(report(text=f'~ user_data = "{old}" -> "{new}"\n  key = "{short}"\n')).splitlines()
+    assert shown[2:4] == [
+        (
+            f'~ user_data = "H4sIAAAA/+aaaaaaaaaa…" (2000 characters, SHA-256 {digest(old)}…) -> '
+            f'"H4sIAAAA/+bbbbbbbbbb…" (1008 characters, SHA-256 {digest(new)}…)'
+        ),
+        f'  key = "{short}"',
+    ]
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
