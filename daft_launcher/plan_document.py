@@ -122,7 +122,9 @@ class PlanDocument(_Part):
         description="What would happen to each resource that is not left alone, sorted by address."
     )
     drift: list[Drift] = Field(
-        description="What was changed outside of this configuration and leads to a change, sorted by address."
+        description="What was changed outside of this configuration and leads to a change now: an attribute that the "
+        "plan sets again, or by which Terraform explains another change, and an object that the plan makes again. "
+        "Sorted by address."
     )
     price: Price | None = Field(description="What the cluster costs; null where nothing costs anything.")
 
