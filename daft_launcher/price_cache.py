@@ -17,7 +17,10 @@ KEPT_DAYS = 30
 
 
 class PriceCache:
-    """A small file for each region and type; one that cannot be read is written anew."""
+    """A small file for each region and type; one that cannot be read is written anew.
+
+    Spot prices are not kept: they hold for an hour, those of the price list for months.
+    """
 
     def __init__(self, folder: Path, *, today: date) -> None:
         self._folder = folder
@@ -25,6 +28,8 @@ class PriceCache:
 
     def find(self, offer: Offer) -> Rate | None:
         """Return a rate that is at most 30 days old, None when there is none."""
+        if offer.kind == "spot":
+            return None
         try:
             document = json.loads(self._file(offer).read_text(encoding="utf-8"))
             rate = Rate(
@@ -41,7 +46,7 @@ class PriceCache:
 
     def keep(self, offer: Offer, rate: Rate) -> None:
         """Keep a rate that has a price and a date, for this user alone."""
-        if rate.usd is None or rate.day is None:
+        if rate.usd is None or rate.day is None or offer.kind == "spot":
             return
         document = {"usd": str(rate.usd), "source": rate.source, "day": rate.day.isoformat()}
         file = self._file(offer)

@@ -57,7 +57,7 @@ class PriceInquiry:
     def _look_up(self, offers: Iterable[Offer]) -> None:
         unknown = []
         for offer in offers:
-            rate = self._own_rate(offer) or (None if offer.kind == "spot" else self._cache.find(offer))
+            rate = self._own_rate(offer) or self._cache.find(offer)
             if rate:
                 self._rates[offer] = rate
             else:
@@ -74,9 +74,7 @@ class PriceInquiry:
                 rate = self._provider.find_rate(offer, cluster=self._config.setup.name)
             except Exception as error:
                 rate = Rate(reason=f"{type(error).__name__}: {error}")
-            # A spot price holds for an hour, the list's for months.
-            if offer.kind != "spot":
-                self._cache.keep(offer, rate)
+            self._cache.keep(offer, rate)
             self._rates[offer] = rate
 
     def _wait(self) -> None:

@@ -63,7 +63,7 @@ def test_what_the_plan_sets_again(was: int, found_: int, wanted: int) -> None:
         [planned({"desired_capacity": 10}, {"desired_capacity": 10}, actions=("no-op",))],
         # The user wants by now what was done by hand, and something else.
         [planned({"desired_capacity": 10, "max_size": 2}, {"desired_capacity": 10, "max_size": 10})],
-        [planned({"desired_capacity": 10}, {}, desired_capacity=True)],
+        [planned({"desired_capacity": 10, "x": 1}, {"x": 1}, desired_capacity=True)],
         [planned({"desired_capacity": 10}, None, actions=("delete",))],
         [planned({"desired_capacity": 10}, {"desired_capacity": 2}, address="another")],
     ],

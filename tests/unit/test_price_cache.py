@@ -86,6 +86,15 @@ def test_what_is_no_price_of_a_day_is_not_kept(tmp_path: Path, rate: Rate) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_spot_is_neither_kept_nor_taken_for_the_same_type_on_demand(tmp_path: Path) -> None:
+    spot = Offer(kind="spot", type="m7g.medium", region="us-west-2")
+    prices = cache(tmp_path)
+    prices.keep(spot, RATE)
+    assert (prices.find(OFFER), list(tmp_path.iterdir())) == (None, [])
+    prices.keep(OFFER, RATE)
+    assert (prices.find(spot), prices.find(OFFER)) == (None, RATE)
+
+
 def test_a_folder_that_cannot_be_written_is_let_be(tmp_path: Path) -> None:
     (tmp_path / "prices").write_text("a file")
     prices = cache(tmp_path)

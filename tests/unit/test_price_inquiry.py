@@ -142,5 +142,14 @@ def test_nobody_waits_for_an_answer_that_does_not_come(world: World) -> None:
         world.stopped.set()
 
 
+def test_who_is_late_is_not_asked_again(world: World) -> None:
+    world.rates_are_late = True
+    try:
+        prices(world, config(), patience=0.2)
+        assert len(world.asked_for) == 1
+    finally:
+        world.stopped.set()
+
+
 def test_this_machine_costs_nothing(world: World) -> None:
     assert (prices(world, config("local")), world.asked_for) == (None, [])
