@@ -19,6 +19,7 @@ HOURS_PER_MONTH = 730
 _INCLUDED_IOPS = 3000
 _INCLUDED_THROUGHPUT = 125
 _RUNNING = ("pending", "running")
+_UNKNOWN = "an unknown type"
 
 
 Fleet = Mapping[Offer, int]
@@ -89,9 +90,9 @@ def running_fleet(plan: Mapping[str, Any], region: str) -> Fleet:
 
 def _add_head(fleet: Counter[Offer], head: Mapping[str, Any], region: str) -> None:
     if head.get("instance_state") in _RUNNING:
-        fleet[Offer(kind="on-demand", type=head["instance_type"], region=region)] += 1
+        fleet[Offer(kind="on-demand", type=_type(head), region=region)] += 1
     for volume in head.get("root_block_device") or []:
-        fleet[_volume(volume, region)] += int(volume["volume_size"])
+        _add_volumes(fleet, volume, region, count=1)
 
 
 def _add_workers(
@@ -99,11 +100,11 @@ def _add_workers(
 ) -> None:
     workers = int(group.get("desired_capacity") or 0)
     on_demand = min(workers, _on_demand_share(group, workers))
-    fleet[Offer(kind="on-demand", type=template["instance_type"], region=region)] += on_demand
-    fleet[Offer(kind="spot", type=template["instance_type"], region=region)] += workers - on_demand
+    fleet[Offer(kind="on-demand", type=_type(template), region=region)] += on_demand
+    fleet[Offer(kind="spot", type=_type(template), region=region)] += workers - on_demand
     for mapping in template.get("block_device_mappings") or []:
         for volume in mapping.get("ebs") or []:
-            fleet[_volume(volume, region)] += workers * int(volume["volume_size"])
+            _add_volumes(fleet, volume, region, count=workers)
 
 
 def _on_demand_share(group: Mapping[str, Any], workers: int) -> int:
@@ -114,14 +115,20 @@ def _on_demand_share(group: Mapping[str, Any], workers: int) -> int:
     return base - (-max(0, workers - base) * percentage // 100)
 
 
-def _volume(volume: Mapping[str, Any], region: str) -> Offer:
-    kind = str(volume.get("volume_type") or "")
+def _add_volumes(fleet: Counter[Offer], volume: Mapping[str, Any], region: str, *, count: int) -> None:
+    kind = str(volume.get("volume_type") or _UNKNOWN)
+    size = int(volume.get("volume_size") or 0)
     if kind == "gp3" and (
         int(volume.get("iops") or 0) > _INCLUDED_IOPS
         or int(volume.get("throughput") or 0) > _INCLUDED_THROUGHPUT
     ):
         kind = "gp3 with more than it includes"
-    return Offer(kind="volume", type=kind, region=region)
+    # A volume whose size is not known must not be taken for one that costs nothing.
+    fleet[Offer(kind="volume", type=kind if size else _UNKNOWN, region=region)] += count * max(1, size)
+
+
+def _type(values: Mapping[str, Any]) -> str:
+    return str(values.get("instance_type") or _UNKNOWN)
 
 
 def _first(blocks: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a block of Terraform's JSON, which is a list

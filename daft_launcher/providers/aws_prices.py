@@ -50,7 +50,7 @@ def _listed_rate(access: AWSAccess, offer: Offer) -> Rate:
     if offer.region.startswith(_OTHER_PARTITIONS):
         return Rate(reason=f"AWS's price list does not have {offer.region}")
     if offer.kind == "volume" and offer.type != "gp3":
-        return Rate(reason=f"only gp3 volumes are reckoned, not {offer.type or 'unknown ones'}")
+        return Rate(reason=f"only gp3 volumes are reckoned, not {offer.type}")
     endpoint = _ENDPOINTS.get(offer.region.partition("-")[0], _DEFAULT_ENDPOINT)
     with access.asking("pricing", endpoint, _WHAT) as pricing:
         products = list(_products(pricing, offer))

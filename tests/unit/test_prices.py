@@ -87,6 +87,14 @@ def test_what_a_configuration_asks_for(setup: dict[str, Any], spot: bool, fleet:
         ([template(), group(2, base=3, percentage=0)], {MEDIUM: 2, GP3: 100}),
         ([template(), group(4, percentage=1)], {MEDIUM: 1, SPOT: 3, GP3: 200}),
         ([head(volume_type="io2")], {MEDIUM: 1, Offer(kind="volume", type="io2", region=REGION): 50}),
+        # What is not known must not be taken for nothing.
+        (
+            [("aws_instance.head", {"instance_state": "running", "root_block_device": [{}]})],
+            {
+                Offer(kind="on-demand", type="an unknown type", region=REGION): 1,
+                Offer(kind="volume", type="an unknown type", region=REGION): 1,
+            },
+        ),
         *(
             (
                 [head(**more)],
