@@ -60,6 +60,12 @@ def main() -> None:
         )
         if options.ray:
             bench.pair("daft --help", [DAFT, "--help"], "ray --help", [options.ray, "--help"], 0.25)
+        plan = subprocess.run(
+            [DAFT, "up", "--plan"], cwd=project, env=environ, capture_output=True, text=True
+        )
+        print(
+            f"daft up --plan of a new cluster of two workers: {len(plan.stdout)} characters, comments hold 65000"
+        )
         make_cluster(project, environ, moto)
         bench.pair("daft list", [DAFT, "list"], "bare boto3", [sys.executable, "-c", BARE_LIST], 1.25)
         root = project / ".daft" / "bench"

@@ -20,3 +20,8 @@ def find_asset(name: str) -> Path:
         f"this installation of daft-launcher is broken: `{name}` is missing beside {package}",
         hint="reinstall it, for example with `uv tool install --reinstall daft-launcher`",
     )
+
+
+def plan_schema_text() -> str:
+    """Return the JSON Schema of `daft up --plan --json` as it ships."""
+    return (find_asset("templates") / "plan-schema.json").read_text(encoding="utf-8")

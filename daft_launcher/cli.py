@@ -104,6 +104,14 @@ def config_schema(ctx: typer.Context) -> None:
     console_of(ctx).data(schema_text())
 
 
+@app.command("plan-schema")
+def plan_schema(ctx: typer.Context) -> None:
+    """Print the JSON Schema of what `daft up --plan --json` prints."""
+    from daft_launcher.assets import plan_schema_text
+
+    console_of(ctx).data(plan_schema_text())
+
+
 @app.command()
 def up(
     ctx: typer.Context,

@@ -110,6 +110,24 @@ class Aws(_Table):
         return self
 
 
+class Prices(_Table):
+    """What the user pays in US dollars, where that is not what AWS lists; only `up --plan` shows it."""
+
+    instance_hour: dict[shape.PricedType, shape.Dollars] = Field(
+        default_factory=dict,
+        description="An hour of an instance on demand, by instance type. Default: what AWS's price list says.",
+        json_schema_extra={"additionalProperties": False},
+    )
+    spot_hour: dict[shape.PricedType, shape.Dollars] = Field(
+        default_factory=dict,
+        description="An hour of a spot instance, by instance type. Default: the newest price of the zone.",
+        json_schema_extra={"additionalProperties": False},
+    )
+    gp3_gb_month: shape.Dollars | None = Field(
+        None, description="A GB of gp3 volume for a month. Default: what AWS's price list says."
+    )
+
+
 class S3Backend(_Table):
     """Terraform's state in an S3 bucket."""
 
@@ -139,6 +157,7 @@ class ClusterConfig(_Table):
     backend: Annotated[S3Backend | LocalBackend, Field(discriminator="type")] = Field(
         default_factory=lambda: LocalBackend(type="local")
     )
+    prices: Prices = Field(default_factory=lambda: Prices())
 
     def on(self, provider: ProviderName | None) -> ClusterConfig:
         """Return this configuration for another provider.
@@ -240,5 +259,6 @@ def _with_underscores(data: dict[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         plain = key.replace("-", "_")
         target = key if plain in data and plain != key else plain
-        spelled[target] = _with_underscores(value) if isinstance(value, dict) and plain != "tags" else value
+        named_by_user = plain in ("tags", "instance_hour", "spot_hour")
+        spelled[target] = _with_underscores(value) if isinstance(value, dict) and not named_by_user else value
     return spelled

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _WANTED = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
+    "float_type": "must be a number",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "dict_type": "must be a table",

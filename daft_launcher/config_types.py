@@ -143,6 +143,9 @@ ClusterName = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pa
 Region = _shape(r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$", "a region like 'us-west-2'")
 SshUser = _shape(r"^[a-z_][a-z0-9_-]{0,31}$", "a Linux account name like 'ec2-user'")
 InstanceType = _shape(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", "an EC2 instance type like 'm7g.medium'")
+# In TOML a dot in a bare key begins a table, and the type would end before it.
+PricedType = _shape(r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", 'an EC2 instance type in quotes, like "m7g.medium"')
+Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 ImageId = _shape(r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", "an image id like 'ami-01c3c55948a949a52'")
 VpcId = _shape(r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$", "a VPC id like 'vpc-0123456789abcdef0'")
 SubnetId = _shape(r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$", "a subnet id like 'subnet-0123456789abcdef0'")

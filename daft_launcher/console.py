@@ -19,6 +19,7 @@ from daft_launcher.console_words import clean, describe_step, event_line, first_
 from daft_launcher.errors import DaftLauncherError
 from daft_launcher.inventory import Listing, describe_instances
 from daft_launcher.models import HeadStatus, Instance, Plan, RayApi, TerraformEvent
+from daft_launcher.plan_words import plan_text
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from daft_launcher.teardown import DownResult
 
 _WIDE = 250
-PLAN_WORDS = {"create": "add", "update": "change", "replace": "replace", "delete": "destroy"}
 _VERBS = {"create": "create", "update": "change", "replace": "replace", "delete": "remove"}
 
 
@@ -124,27 +124,14 @@ class Console:
             self._status = None
 
     def plan(self, report: PlanReport, *, as_json: bool) -> None:
-        """Write what `up` would do: Terraform's own text and a summary, or one document."""
+        """Write what `up` would do: for people, or as one document."""
         self.settle()
-        counts = {word: report.plan.count(action) for action, word in PLAN_WORDS.items()}
         if as_json:
-            changes = [asdict(change) for change in report.plan.changes]
-            drift = [asdict(change) for change in report.plan.drift]
-            self.document(
-                {
-                    "summary": counts,
-                    "head": report.head,
-                    "files": report.files,
-                    "changes": changes,
-                    "drift": drift,
-                }
-            )
-            return
-        for name in report.files:
-            self.data(f"would write {name}\n")
-        self.data(report.text if report.text.endswith("\n") else f"{report.text}\n")
-        summary = ", ".join(f"{count} to {word}" for word, count in counts.items())
-        self.data(f"\nSummary: {summary}; the head is {report.head}.\n")
+            from daft_launcher.plan_document import to_document
+
+            self.document(to_document(report))
+        else:
+            self.data(plan_text(report))
 
     def saved_plan(self, path: Path, *, exposed: bool) -> None:
         """Say where a plan was saved, how it is applied, and when git would take it in."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
 ProviderName = Literal["aws", "local"]
 Role = Literal["head", "worker"]
+OfferKind = Literal["on-demand", "spot", "volume"]
 
 # The name in a file that nobody has edited yet.
 PLACEHOLDER = "CHANGE-ME"
@@ -97,6 +99,30 @@ class SshLogin:
     identity_file: Path | None
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class Offer:
+    """Something with a price: an hour of an instance type, or a GB of a volume type for a month."""
+
+    kind: OfferKind
+    type: str
+    region: str
+
+    @property
+    def unit(self) -> Literal["hour", "GB-month"]:
+        """What the price is for."""
+        return "GB-month" if self.kind == "volume" else "hour"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """The price of an offer in US dollars, from `source` as of `day`; without `usd`, `reason` says why not."""
+
+    usd: Decimal | None = None
+    source: str = ""
+    day: date | None = None
+    reason: str = ""
+
+
 class Provider(Protocol):
     """What differs from cloud to cloud. Every method raises ProviderError when the provider fails it."""
 
@@ -146,6 +172,12 @@ class Provider(Protocol):
     def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
         """Return the end of what the head wrote while it was set up."""
 
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
+        """Return what a part of this cluster costs; without a price, and with the reason, when that cannot be had.
+
+        The one method that never raises ProviderError.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostic:
@@ -194,7 +226,6 @@ class Plan:
 
     changes: tuple[ResourceChange, ...] = ()
     outputs_change: bool = False
-    drift: tuple[ResourceChange, ...] = ()
     # What is replaced because making it was broken off.
     tainted: tuple[str, ...] = ()
 

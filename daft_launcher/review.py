@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from daft_launcher.drift import Drift, find_drift
 from daft_launcher.from_plan import origin_of, planning_place, save_plan
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
-from daft_launcher.models import Plan
+from daft_launcher.models import Plan, ProviderName
+from daft_launcher.price_inquiry import PriceInquiry
+from daft_launcher.prices import PriceReport
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.saved_plan import LOCK_FILE, check_target, provider_versions
@@ -27,7 +31,7 @@ from daft_launcher.state_dir import (
     write_rendered,
 )
 from daft_launcher.survey import Survey
-from daft_launcher.tools import Tools
+from daft_launcher.tools import Terraform, Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
@@ -39,10 +43,14 @@ NO_CHANGES = "No changes. Your infrastructure matches the configuration.\n"
 class PlanReport:
     """What `up` would do. `text` is Terraform's own; `head` is created, kept, updated, replaced or removed."""
 
+    cluster: str
+    provider: ProviderName
     plan: Plan
     text: str
     files: tuple[str, ...]
     head: str
+    drift: tuple[Drift, ...] = ()
+    price: PriceReport | None = None
 
 
 def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> PlanReport:
@@ -64,22 +72,39 @@ def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> Pla
         operator = _copy_root(rendered, directory, scratch, tools)
         state = _copy_state(rendered, directory, scratch)
         terraform = tools.open_terraform(scratch, lock)
+        prices = PriceInquiry(config, tools)
         with (
             plan_file_in(scratch) as plan_file,
-            Survey(tools.provider, directory, stop=terraform.stop) as survey,
+            Survey(tools.provider, directory, stop=terraform.stop, then=prices.start) as survey,
         ):
             terraform.init(reconfigure=True)
             # Nothing is written, so a remote state is read without its lock too.
             planned = terraform.plan(plan_file, lock=False, state=state)
             if dead := survey.dead_resources():
                 planned = terraform.plan(plan_file, replace=dead, lock=False, state=state)
-            # Terraform's own text keeps silent about drift that changes nothing; asking for it takes seconds.
-            text = NO_CHANGES if planned.empty else terraform.show(plan_file)
+            # Terraform keeps silent about drift that changes nothing, and so do we; to ask it takes seconds.
+            text, document = (NO_CHANGES, None) if planned.empty else _show(terraform, plan_file)
             if out:
                 origin = origin_of(config, rendered, tools, terraform, operator, directory=directory)
                 save_plan(plan_file, out, origin, tools.reporter)
-    files = tuple(changed_files(rendered, directory))
-    return PlanReport(plan=planned, text=text, files=files, head=planned.fate_of_head)
+            price = prices.report(document)
+    return PlanReport(
+        cluster=config.setup.name,
+        provider=config.setup.provider,
+        plan=planned,
+        text=text,
+        files=tuple(changed_files(rendered, directory)),
+        head=planned.fate_of_head,
+        drift=find_drift(document or {}),
+        price=price,
+    )
+
+
+def _show(terraform: Terraform, plan_file: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return a plan as text and as JSON, at once: for each of the two Terraform starts the provider anew."""
+    with ThreadPoolExecutor(1) as beside:
+        document = beside.submit(terraform.show_json, plan_file)
+        return terraform.show(plan_file), document.result()
 
 
 def _copy_root(

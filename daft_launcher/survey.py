@@ -15,13 +15,22 @@ class Survey:
     """Ask a provider for access and for dead resources, in a thread that runs while the context is open.
 
     When the provider refuses, `stop` is called to end what runs beside it, and the context ends with the
-    provider's own error: it says what is wrong in fewer words than Terraform, and sooner.
+    provider's own error: it says what is wrong in fewer words than Terraform, and sooner. `then` is called
+    when the provider has given access.
     """
 
-    def __init__(self, provider: Provider, directory: Path, *, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        directory: Path,
+        *,
+        stop: Callable[[], None],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
         self._provider = provider
         self._directory = directory
         self._stop = stop
+        self._then = then
         self._dead: list[str] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._ask, daemon=True, name="survey")
@@ -48,6 +57,7 @@ class Survey:
     def _ask(self) -> None:
         try:
             self._provider.check_access()
+            self._then()
             self._dead = self._provider.dead_resources(self._directory)
         except BaseException as error:
             self._error = error

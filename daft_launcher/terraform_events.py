@@ -42,8 +42,7 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
     """Return the plan that a stream of events describes."""
     events = list(events)
     return Plan(
-        changes=_changes(events, "planned_change"),
-        drift=_changes(events, "resource_drift"),
+        changes=_changes(events),
         outputs_change=any(event.changed_outputs for event in events),
         tainted=tuple(event.address for event in events if event.tainted and event.address),
     )
@@ -59,7 +58,6 @@ def plan_in(document: Mapping[str, Any]) -> Plan:
         outputs = document.get("output_changes") or {}
         return Plan(
             changes=_resource_changes(resources),
-            drift=_resource_changes(document.get("resource_drift") or []),
             outputs_change=any(output["actions"] != ["no-op"] for output in outputs.values()),
             tainted=tuple(
                 resource["address"]
@@ -80,11 +78,14 @@ def describe_diagnostic(diagnostic: Diagnostic) -> str:
     return "\n  ".join(lines)
 
 
-def _changes(events: Iterable[TerraformEvent], kind: str) -> tuple[ResourceChange, ...]:
+def _changes(events: Iterable[TerraformEvent]) -> tuple[ResourceChange, ...]:
     return tuple(
         ResourceChange(address=event.address, resource_type=event.resource_type or "", action=event.action)
         for event in events
-        if event.kind == kind and event.address and event.action and event.action not in _NOT_CHANGES
+        if event.kind == "planned_change"
+        and event.address
+        and event.action
+        and event.action not in _NOT_CHANGES
     )
 
 

@@ -17,7 +17,9 @@ from daft_launcher.models import (
     HeadStatus,
     Instance,
     InstanceState,
+    Offer,
     ProviderName,
+    Rate,
     RayApi,
     SshLogin,
 )
@@ -179,6 +181,16 @@ class AWSProvider:
         from daft_launcher.providers.aws_reach import explaining_silence
 
         return explaining_silence(cluster.directory, ssh_allowed_cidrs=self._ssh_allowed_cidrs)
+
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
+        """Return what AWS asks for an offer; the price of spot is that of the cluster's zone, where it has one."""
+        from daft_launcher.providers.aws_prices import find_rate
+
+        zone = None
+        if offer.kind == "spot":
+            with suppress(AWSError):
+                zone = next((node.zone for node in self.list_instances(cluster) if node.zone), None)
+        return find_rate(self._access, offer, zone=zone)
 
     def _operator_cidrs(self) -> list[str]:
         if self._ssh_allowed_cidrs:

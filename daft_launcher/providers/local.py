@@ -22,7 +22,9 @@ from daft_launcher.models import (
     HeadStatus,
     Instance,
     InstanceState,
+    Offer,
     ProviderName,
+    Rate,
     RayApi,
     Role,
     SshLogin,
@@ -177,6 +179,10 @@ class LocalProvider:
         """Return the end of what the installation and the head's Ray wrote."""
         logs = (cluster.directory / "run/logs" / name for name in ("environment.log", "head.log"))
         return "".join(log.read_text(errors="replace")[-_LOG_CHARACTERS:] for log in logs if log.exists())
+
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:  # noqa: ARG002
+        """Return no price: nothing here is for sale."""
+        return Rate(reason="this machine has no price list")
 
 
 def _read_nodes(directory: Path) -> list[_Node]:

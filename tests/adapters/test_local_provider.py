@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from daft_launcher.errors import ProviderError, TunnelError
-from daft_launcher.models import Cluster, HeadStatus, Instance, InstanceState, RayApi
+from daft_launcher.models import Cluster, HeadStatus, Instance, InstanceState, Offer, Rate, RayApi
 from daft_launcher.providers.local import LocalProvider
 
 MODULE = Path(__file__).parents[2] / "terraform/local"
@@ -358,3 +358,9 @@ def test_leftovers_of_a_lost_state_are_removed(demo):
     assert not (demo.path / "tmp-head").exists()
     assert demo.provider.leftovers("demo") == []
     demo.provider.remove_leftovers(demo.path)
+
+
+def test_nothing_of_this_machine_is_for_sale(tmp_path: Path) -> None:
+    offer = Offer(kind="on-demand", type="m7g.medium", region="us-west-2")
+    reason = "this machine has no price list"
+    assert LocalProvider(tmp_path).find_rate(offer, cluster="demo") == Rate(reason=reason)

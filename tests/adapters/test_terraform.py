@@ -97,6 +97,8 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
     terraform.plan(plan_file)
     terraform.plan(plan_file, replace=['a.b["c d"]', "e.f[0]"], lock=False)
     assert terraform.show(plan_file) == "the plan\n"
+    bench.stub.says("show", '{"format_version": "1.2"}')
+    assert terraform.show_json(plan_file) == {"format_version": "1.2"}
     terraform.apply(plan_file)
     assert terraform.output() == {"cluster": {"name": "demo"}, "x": 1}
     terraform.start_destroy().wait()
@@ -105,6 +107,7 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
         ["plan", *COMMON, f"-out={plan_file}", "-lock=true"],
         ["plan", *COMMON, f"-out={plan_file}", '-replace=a.b["c d"]', "-replace=e.f[0]", "-lock=false"],
         ["show", "-no-color", str(plan_file)],
+        ["show", "-json", str(plan_file)],
         ["apply", *COMMON, "-auto-approve=true", str(plan_file)],
         ["output", "-json"],
         ["destroy", *COMMON, "-auto-approve=true", "-lock-timeout=60s", "-refresh=false"],
@@ -475,10 +478,20 @@ def test_words_that_are_captured(bench: Bench) -> None:
     assert terraform.output() == {}
     for script in ("echo out; echo wrong >&2; exit 1", "echo wrong; exit 1"):
         bench.stub.does("show", script)
-        assert bench.refusal(lambda: terraform.show(bench.root / "x")) == (
-            f"Terraform could not show the plan in {bench.root}:\n  wrong",
-            None,
-        )
+        for show in (terraform.show, terraform.show_json):
+            assert bench.refusal(lambda show=show: show(bench.root / "x")) == (
+                f"Terraform could not show the plan in {bench.root}:\n  wrong",
+                None,
+            )
+
+
+@pytest.mark.parametrize("words", ["", "{", "[]", "null"])
+def test_a_plan_that_is_no_json(bench: Bench, words: str) -> None:
+    bench.stub.says("show", words)
+    assert bench.refusal(lambda: bench.terraform().show_json(bench.root / "x")) == (
+        f"Terraform's plan in {bench.root} cannot be read",
+        "run the command again",
+    )
 
 
 def test_a_binary_that_is_gone(bench: Bench) -> None:
@@ -722,6 +735,8 @@ def test_a_real_root_from_its_beginning_to_its_end(real: RealRoot) -> None:
     )
     assert "terraform_data.one will be created" in terraform.show(real.plan_file)
     assert terraform.pull_state() == {}
+    (change,) = terraform.show_json(real.plan_file)["resource_changes"]
+    assert (change["address"], change["change"]["actions"]) == ("terraform_data.one", ["create"])
     assert real.plan_file.stat().st_mode & 0o777 == 0o600
     terraform.apply(real.plan_file)
     assert terraform.output() == {"cluster": {"number": 1}}

@@ -22,6 +22,7 @@ from typing import Any
 from moto.ec2.models.instances import Instance
 
 from tests.moto.server import MotoServer
+from tests.plan_json import check_plan_json
 
 PATIENCE = 180.0
 OPERATOR = "203.0.113.7"
@@ -39,6 +40,7 @@ _PLAIN = (
     ),
     (re.compile(r"(modules/aws/\w+\.tf):\d+"), r"\1:N"),
     (re.compile(r"RequestID: [-\w]+"), "RequestID: R"),
+    (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "DAY"),
 )
 
 
@@ -98,6 +100,7 @@ class Project:
     setup: dict[str, object] = field(default_factory=dict)
     run: dict[str, object] = field(default_factory=dict)
     access: dict[str, object] = field(default_factory=lambda: {"ssh_allowed_cidrs": [f"{OPERATOR}/32"]})
+    more: str = ""
 
     def __post_init__(self) -> None:
         self.root.mkdir()
@@ -113,7 +116,7 @@ class Project:
         values = {"name": self.name, "provider": "aws", "region": self.region, **self.setup}
         tables = {"setup": values, "run": self.run, "aws": self.access}
         text = "".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items() if table)
-        (self.root / ".daft.toml").write_text(text)
+        (self.root / ".daft.toml").write_text(text + self.more)
 
     def start(self, *args: str) -> Running:
         """Start the installed program as a user would."""
@@ -217,7 +220,7 @@ class Running:
     """The installed program, at work in a process of its own."""
 
     def __init__(self, project: Project, args: tuple[str, ...]) -> None:
-        self.project = project
+        self.project, self._args = project, args
         place = project.root.parent / f"{project.root.name}.output"
         place.mkdir(exist_ok=True)
         number = len(list(place.iterdir()))
@@ -260,6 +263,7 @@ class Running:
             self.process.kill()
             raise
         plain = self.project.plain
+        check_plan_json(self._args, self._out.read_text())
         return Seen(status, plain(self._out.read_text()), plain(self._err.read_text()))
 
 

@@ -58,7 +58,21 @@ Changes to Outputs:
     }
 
 Summary: 0 to add, 1 to change, 0 to replace, 0 to destroy; the head is kept.
+
+Price, estimated in USD:
+  now:   0.1388 an hour, 101.35 a month, for 3 m7g.medium on demand, 150 GB of gp3
+  after: 0.2777 an hour, 202.70 a month, for 6 m7g.medium on demand, 300 GB of gp3
 """
+RATES = """\
+  m7g.medium on demand in us-west-2: 0.0408 an hour; AWS Price List, DAY
+  gp3 in us-west-2: 0.08 a GB and month; AWS Price List, DAY
+  A month has 730 hours; data transfer and public addresses are not counted.
+"""
+NOW_AND_AFTER = """
+Price, estimated in USD:
+  now and after: 0.1388 an hour, 101.35 a month, for 3 m7g.medium on demand, 150 GB of gp3
+"""
+DEMO = {"format_version": "1.0", "cluster": "demo", "provider": "aws"}
 QUESTION = "This replaces the head node and ends every job that runs on it. Go on?"
 KEPT = (
     "error: the head node would be replaced and its running jobs ended; nothing was changed\n"
@@ -263,16 +277,19 @@ def test_a_plan_of_no_change(demo: Project) -> None:
     before = demo.files()
     text = "No changes. Your infrastructure matches the configuration.\n\n"
     summary = "Summary: 0 to add, 0 to change, 0 to replace, 0 to destroy; the head is kept.\n"
-    assert demo.daft("up", "--plan") == Seen(0, text + summary)
+    assert demo.daft("up", "--plan") == Seen(0, text + summary + NOW_AND_AFTER + RATES)
     plan = demo.daft("up", "--plan", "--json", "--detailed-exitcode")
-    assert (plan.status, plan.err, without_drift(plan.out)) == (
+    assert (plan.status, plan.err, without_price(plan.out)) == (
         0,
         "",
         {
+            **DEMO,
+            "has_changes": False,
             "summary": {"add": 0, "change": 0, "replace": 0, "destroy": 0},
             "head": "kept",
             "files": [],
             "changes": [],
+            "drift": [],
         },
     )
     assert (demo.files(), demo.changes_asked()) == (before, [])
@@ -282,7 +299,7 @@ def test_a_plan_of_a_change(demo: Project) -> None:
     demo.write(number_of_workers=5)
     before = demo.files()
     plan = demo.daft("up", "--plan", "--detailed-exitcode")
-    assert plan == Seen(2, PLAN_OF_FIVE)
+    assert plan == Seen(2, PLAN_OF_FIVE + RATES)
     assert (demo.files(), demo.changes_asked()) == (before, [])
 
 
@@ -302,8 +319,11 @@ def test_a_plan_that_replaces_the_head(demo: Project) -> None:
             "module.cluster.terraform_data.placement": "replace",
         },
     )
-    rest = {key: value for key, value in without_drift(plan.out).items() if key != "changes"}
+    rest = {key: value for key, value in without_price(plan.out).items() if key != "changes"}
     assert rest == {
+        **DEMO,
+        "has_changes": True,
+        "drift": [],
         "summary": {"add": 0, "change": 3, "replace": 3, "destroy": 0},
         "head": "replaced",
         "files": ["main.tf"],
@@ -342,9 +362,9 @@ def test_a_cluster_cannot_move_to_another_region(demo: Project) -> None:
     assert (demo.files(), list(demo.aws.requests)) == (before, [])
 
 
-def without_drift(plan: str) -> dict[str, object]:
-    """Return a plan's JSON but for the drift: until the next apply, null that reads back as an empty list is some."""
-    return {key: value for key, value in json.loads(plan).items() if key != "drift"}
+def without_price(plan: str) -> dict[str, object]:
+    """Return a plan's JSON but for the price."""
+    return {key: value for key, value in json.loads(plan).items() if key != "price"}
 
 
 def tags_by_kind(project: Project) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""As much of AWS as `daft` asks when it looks around: who am I, and which instances are there."""
+"""As much of AWS as `daft` asks when it looks around: who am I, which instances are there, what do they cost."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ IDENTITY = (
     "<Arn>arn:aws:iam::123456789012:user/ann</Arn><UserId>AIDA</UserId><Account>123456789012</Account>"
     "</GetCallerIdentityResult></GetCallerIdentityResponse>"
 )
+NO_PRICES = '{"FormatVersion": "aws_v1", "PriceList": []}'
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class FakeAws:
             return IDENTITY
         if call.action == "DescribeRegions":
             return _regions(self.pages)
+        if call.action == "GetProducts":
+            return NO_PRICES
         assert call.action == "DescribeInstances", call
         pages = self.pages.get(call.region, [Page()])
         return pages if isinstance(pages, Refusal) else _instances(pages, call)
@@ -128,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         region = re.search(r"Credential=\w+/\d+/([\w-]+)/", self.headers["Authorization"])
         assert region
         parameters = {key: values[0] for key, values in parse_qs(body).items()}
+        if target := self.headers["X-Amz-Target"]:  # how the price list is called
+            parameters = {"Action": target.partition(".")[2]}
         answer = self.aws.answer(Call(region[1], parameters))
         with contextlib.suppress(OSError):
             self._send(answer)

@@ -115,7 +115,7 @@ FAULTS_BUT_FOR_DOWN: dict[str, tuple[str, Seen]] = {
             ".daft.toml has 3 problems:\n"
             "  .daft.toml:4: `setup.instance_typ` is not a key that is known here; did you mean `instance_type`?\n"
             "  .daft.toml:5: `setup.spot` is not a key that is known here; `spot` belongs to [aws]\n"
-            "  .daft.toml:6: `jobs` is not a key that is known here; known: aws, backend, run, setup",
+            "  .daft.toml:6: `jobs` is not a key that is known here; known: aws, backend, prices, run, setup",
             EVERY_KEY,
             status=2,
         ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.metadata import version
 
+import jsonschema
 import pytest
 from clikit import COMMANDS, LOCAL, Desk, Seen, failed
 
@@ -16,6 +18,7 @@ PLACE = ["--provider", "--state-dir"]
 OPTIONS = {
     "init-config": ["--provider", "--name"],
     "config-schema": [],
+    "plan-schema": [],
     "up": [
         *CONFIG,
         *KEY,
@@ -54,6 +57,14 @@ def test_help_of_a_command(desk: Desk, command: str, option: str):
     assert (seen.status, seen.err) == (0, "")
     assert seen.out.startswith(f"Usage: daft {command} [OPTIONS]")
     assert _options_in(seen.out) == {"-h", "--help", *OPTIONS[command]}
+
+
+def test_plan_schema(desk: Desk):
+    seen = desk.daft("plan-schema")
+    assert (seen.status, seen.err) == (0, "")
+    schema = json.loads(seen.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert (schema["title"], schema["additionalProperties"]) == ("daft up --plan --json", False)
 
 
 def test_help(desk: Desk):
@@ -241,7 +252,9 @@ def test_a_reader_that_goes_away(desk: Desk, args: list[str]):
         os.close(write)
 
 
-@pytest.mark.parametrize("args", [["list", "--provider", "local"], ["--version"], ["config-schema"]])
+@pytest.mark.parametrize(
+    "args", [["list", "--provider", "local"], ["--version"], ["config-schema"], ["plan-schema"]]
+)
 def test_no_stdout_at_all(desk: Desk, args: list[str]):
     desk.local_node("head")
     assert desk.program(*args, prefix=("/bin/sh", "-c", 'exec "$@" >&-', "sh")) == Seen(0)

@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from tests.plan_json import check_plan_json
+
 PATIENCE = 240.0
 DAFT = str(Path(sys.executable).parent / "daft")
 NEXT = "next: daft list | daft submit -w FOLDER -- python job.py | daft down\n"
@@ -117,6 +119,7 @@ class Project:
     def daft(self, *args: str) -> Seen:
         """Run the installed program to its end."""
         seen = self.start(*args).end()
+        check_plan_json(args, seen.out)
         if args[0] == "up" and "--plan" not in args and seen.status == 0:
             self._applied = self._config()
         return seen

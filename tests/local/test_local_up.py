@@ -54,7 +54,8 @@ def test_plan_has_nothing_to_do_and_touches_nothing(demo: Project):
         "No changes. Your infrastructure matches the configuration.\n\n"
         "Summary: 0 to add, 0 to change, 0 to replace, 0 to destroy; the head is kept.\n",
     )
-    assert demo.daft("up", "--plan", "--detailed-exitcode").status == 0
+    plan = demo.daft("up", "--plan", "--detailed-exitcode", "--json")
+    assert (plan.status, json.loads(plan.out)["price"]) == (0, None)
     assert (files(), demo.nodes()) == (before, nodes)
 
 

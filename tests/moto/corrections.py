@@ -18,7 +18,11 @@ from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplateBackend, LaunchTemplateVersion
 from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
+from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.utils import parse_user_data
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+from tests.moto.pricing import answering_price_list, spot_price_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +73,8 @@ def corrected(server: MotoServer) -> Iterator[None]:
             ),
             (FakeAutoScalingGroup, "update", _keeping_policy(FakeAutoScalingGroup.update)),
             (AutoScalingResponse, "start_instance_refresh", _start_instance_refresh),
+            (SpotInstances, "describe_spot_price_history", _spot_price_history),
+            (DomainDispatcherApplication, "get_application", _with_price_list(server)),
         ):
             undo.enter_context(patched(owner, name, replacement))
         yield
@@ -88,6 +94,19 @@ def _recording(
         return failure.status, headers, body
 
     return recorded
+
+
+def _with_price_list(server: MotoServer) -> Callable[..., Any]:
+    def record(service: str, action: str, region: str) -> Failure | None:
+        server.requests.append(Request(service, action, region))
+        return server.failures.get((region, action)) or server.failures.get(action)
+
+    return answering_price_list(DomainDispatcherApplication.get_application, record)
+
+
+def _spot_price_history(response: Any) -> ActionResult:
+    # moto's costs a thousandth of a cent in every zone, since 2006.
+    return ActionResult(spot_price_history(response))
 
 
 def _with_default_image(load_amis: Callable[[AmiBackend], None]) -> Callable[[AmiBackend], None]:

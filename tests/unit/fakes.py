@@ -16,8 +16,10 @@ from daft_launcher.models import (
     HeadStatus,
     Instance,
     InstanceState,
+    Offer,
     Plan,
     ProviderName,
+    Rate,
     RayApi,
     ResourceChange,
     Role,
@@ -94,6 +96,9 @@ class World:
     left: list[str] = field(default_factory=list)
     login: SshLogin | None = None
     log: str | Exception = ""
+    rates: dict[str, Rate | Exception] = field(default_factory=dict)
+    rates_are_late: bool = False
+    asked_for: list[tuple[str, str, str, str]] = field(default_factory=list)
     # Terraform
     version: str = "Terraform 1.11.4"
     plan: Plan = field(default_factory=Plan)
@@ -102,6 +107,7 @@ class World:
     state: dict[str, object] = field(default_factory=dict)
     fails: dict[str, BaseException] = field(default_factory=dict)
     outputs: dict[str, object] = field(default_factory=lambda: {"cluster": OUTPUT})
+    plan_json: dict[str, Any] = field(default_factory=dict)
     plans_until_stopped: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     on_init: Callable[[], object] = lambda: None
@@ -211,6 +217,16 @@ class FakeProvider:
             raise self.world.log
         return self.world.log
 
+    def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
+        # Not among the calls: they have an order, and prices are asked for beside them.
+        self.world.asked_for.append((offer.kind, offer.type, offer.region, cluster))
+        if self.world.rates_are_late:
+            self.world.stopped.wait(30)
+        rate = self.world.rates.get(offer.type, Rate(reason="nobody knows"))
+        if isinstance(rate, Exception):
+            raise rate
+        return rate
+
 
 class FakeTerraform:
     """A Terraform that does nothing but say what was asked of it."""
@@ -232,6 +248,7 @@ class FakeTerraform:
     ) -> Plan:
         assert out.parent == self.directory.resolve()
         out.write_bytes(self.world.plan_bytes)
+        out.chmod(0o600)
         self.world.planned_on = state
         self.world.call("plan", list(replace), lock)
         if self.world.plans_until_stopped:
@@ -246,7 +263,6 @@ class FakeTerraform:
 
     def show_json(self, plan_file: Path) -> Mapping[str, Any]:
         assert (plan_file.read_bytes(), plan_file.stat().st_mode & 0o777) == (self.world.plan_bytes, 0o600)
-        self.world.call("show_json")
         actions = {"replace": ["delete", "create"]}
         changes = [
             {
@@ -256,7 +272,7 @@ class FakeTerraform:
             }
             for change in self.world.plan.changes
         ]
-        return {"resource_changes": changes}
+        return {"resource_changes": changes, **self.world.plan_json}
 
     def pull_state(self) -> Mapping[str, object]:
         self.world.call("pull_state")

@@ -43,6 +43,7 @@ DEFAULTS = {
         "spot": False,
     },
     "backend": {"type": "local", "path": None},
+    "prices": {"instance_hour": {}, "spot_hour": {}, "gp3_gb_month": None},
 }
 FULL = """\
 [setup]
@@ -85,6 +86,14 @@ profile = "ops"
 kms_key_id = "alias/x"
 encrypt = false
 use_lockfile = false
+
+[prices]
+gp3-gb-month = 0.0652
+spot_hour = { "c7i-flex.large" = 0.02 }
+
+[prices.instance_hour]
+"c7i-flex.large" = 0.0763
+"u-6tb1.112xlarge" = 46
 """.replace('"R&D"..', '"R + D"')
 
 
@@ -166,6 +175,11 @@ def test_every_key_is_taken(file: Path) -> None:
             "kms_key_id": "alias/x",
             "encrypt": False,
             "use_lockfile": False,
+        },
+        "prices": {
+            "instance_hour": {"c7i-flex.large": 0.0763, "u-6tb1.112xlarge": 46.0},
+            "spot_hour": {"c7i-flex.large": 0.02},
+            "gp3_gb_month": 0.0652,
         },
     }
 
@@ -439,6 +453,40 @@ def test_an_item_that_will_not_do(file: Path, line: str, said: str) -> None:
     assert problems(file, f"{BASE}{line}\n") == [f"4: {said}"]
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("gp3_gb_month = '0.07'", "`prices.gp3_gb_month` must be a number, not '0.07'"),
+        ("gp3_gb_month = true", "`prices.gp3_gb_month` must be a number, not true"),
+        ("gp3_gb_month = nan", "`prices.gp3_gb_month` must be a finite number, not nan"),
+        ("gp3_gb_month = -1", "`prices.gp3_gb_month` must be greater than or equal to 0, not -1"),
+        (
+            "gp3_gb_month = 1e7",
+            "`prices.gp3_gb_month` must be less than or equal to 1000000, not 10000000.0",
+        ),
+        ("spot_hour = 0.01", "`prices.spot_hour` must be a table, not 0.01"),
+        ("spot_hour.'m7g.large' = 'x'", "`prices.spot_hour.'m7g.large'` must be a number, not 'x'"),
+        (
+            "instance_hour = { large = 1 }",
+            "`prices.instance_hour.large` must be an EC2 instance type in quotes, like \"m7g.medium\", not 'large'",
+        ),
+        (
+            "'m7g.medium' = 0.03",
+            "`prices.'m7g.medium'` is not a key that is known here; known: gp3_gb_month, instance_hour, spot_hour",
+        ),
+    ],
+)
+def test_prices_that_will_not_do(file: Path, line: str, problem: str) -> None:
+    assert problems(file, f"{BASE}[prices]\n{line}\n") == [f"5: {problem}"]
+
+
+def test_an_instance_type_without_quotes_is_a_table_to_toml(file: Path) -> None:
+    assert problems(file, f"{BASE}[prices.instance_hour]\nm7g.medium = 0.03\n") == [
+        "4: `prices.instance_hour.m7g` must be a number, not {'medium': 0.03}",
+        "4: `prices.instance_hour.m7g` must be an EC2 instance type in quotes, like \"m7g.medium\", not 'm7g'",
+    ]
+
+
 def test_forty_tags_are_enough(file: Path) -> None:
     tags = {f"t{n}": "" for n in range(41)}
     text = f"{BASE}[setup.tags]\n" + "".join(f"{name} = ''\n" for name in tags)
@@ -551,7 +599,10 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             f"{BASE}[setups]\nx = 1\n",
             ["4: `setups` is not a key that is known here; did you mean `setup`?"],
         ),
-        ("zzz = 1\n" + BASE, ["1: `zzz` is not a key that is known here; known: aws, backend, run, setup"]),
+        (
+            "zzz = 1\n" + BASE,
+            ["1: `zzz` is not a key that is known here; known: aws, backend, prices, run, setup"],
+        ),
         (
             f"{BASE}\"a\\nb\" = 1\n[run]\n'z z' = 1\n",
             [

@@ -32,7 +32,7 @@ def test_the_golden_configurations_use_every_key() -> None:
             used.setdefault(table, set()).update(values)
     fields = {
         table: set(ClusterConfig.model_fields[table].annotation.model_fields)
-        for table in ("setup", "run", "aws")
+        for table in ("setup", "run", "aws", "prices")
     }
     assert {table: used[table] for table in fields} == fields
     assert used["backend"] >= {"type", "path", "bucket", "region", "profile", "kms_key_id", "encrypt"}
@@ -62,6 +62,10 @@ def test_the_golden_configurations_use_every_key() -> None:
         (f"{BASE}[backend]\n", ["backend"]),
         (f"{BASE}[backend]\ntype = 's3'\n", ["backend"]),
         (f"{BASE}[backend]\ntype = 'local'\nbucket = 'abc'\n", ["backend"]),
+        (f"{BASE}[prices]\ngp3_gb_month = -1\n", ["prices", "gp3_gb_month"]),
+        (f"{BASE}[prices]\ngp3 = 1\n", ["prices"]),
+        (f"{BASE}[prices]\ninstance_hour = {{ large = 1 }}\n", ["prices", "instance_hour"]),
+        (f"{BASE}[prices]\nspot_hour = {{ 'm7g.large' = 'x' }}\n", ["prices", "spot_hour", "m7g.large"]),
         (f"{BASE}[nothing]\n", []),
     ],
 )
@@ -78,7 +82,7 @@ def test_every_key_is_explained() -> None:
     schema = config_schema()
     silent = [
         f"{name}.{key}"
-        for name in ("Setup", "Run", "Aws")
+        for name in ("Setup", "Run", "Aws", "Prices")
         for key, about in schema["$defs"][name]["properties"].items()
         if not about.get("description")
     ]

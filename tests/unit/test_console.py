@@ -26,6 +26,8 @@ from daft_launcher.models import (
     ResourceChange,
     TerraformEvent,
 )
+from daft_launcher.plan_document import to_document
+from daft_launcher.plan_words import plan_text
 from daft_launcher.review import PlanReport
 from daft_launcher.teardown import DownResult
 
@@ -169,48 +171,15 @@ def test_what_is_planned_is_one_line_a_kind(capsys: pytest.CaptureFixture[str]) 
 # up, plan, down
 
 
-def report(**more: object) -> PlanReport:
-    drift = ResourceChange(address="d", resource_type="d", action="update")
-    plan = Plan(changes=(HEAD_REPLACED, WORKERS_UPDATED), drift=(drift,))
-    return PlanReport(
-        **{"plan": plan, "text": "Terraform's", "files": ("a", "main.tf"), "head": "replaced", **more}
+def test_a_plan_goes_to_stdout_in_words_or_as_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    report = PlanReport(
+        cluster="demo", provider="local", plan=Plan(), text="No changes.", files=("main.tf",), head="kept"
     )
-
-
-@pytest.mark.parametrize("text", ["Terraform's", "Terraform's\n"])
-def test_a_plan_for_people(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Console().plan(report(text=text), as_json=False)
-    assert tuple(capsys.readouterr()) == (
-        (
-            "would write a\nwould write main.tf\nTerraform's\n"
-            "\nSummary: 0 to add, 1 to change, 1 to replace, 0 to destroy; the head is replaced.\n"
-        ),
-        "",
-    )
-
-
-def test_a_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().plan(report(), as_json=True)
+    Console().plan(report, as_json=False)
+    assert tuple(capsys.readouterr()) == (plan_text(report), "")
+    Console().plan(report, as_json=True)
     seen = capsys.readouterr()
-    assert seen.err == ""
-    assert json.loads(seen.out) == {
-        "summary": {"add": 0, "change": 1, "replace": 1, "destroy": 0},
-        "head": "replaced",
-        "files": ["a", "main.tf"],
-        "changes": [
-            {
-                "address": "module.cluster.aws_instance.head",
-                "resource_type": "aws_instance",
-                "action": "replace",
-            },
-            {
-                "address": "module.cluster.aws_autoscaling_group.workers",
-                "resource_type": "aws_autoscaling_group",
-                "action": "update",
-            },
-        ],
-        "drift": [{"address": "d", "resource_type": "d", "action": "update"}],
-    }
+    assert (json.loads(seen.out), seen.err) == (to_document(report), "")
 
 
 @pytest.mark.parametrize("changed", [True, False])

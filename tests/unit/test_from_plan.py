@@ -81,7 +81,6 @@ def test_a_plan_is_applied_as_it_was_saved(world: World) -> None:
         ("dead_resources", world.directory),
         "init",
         "pull_state",
-        "show_json",
         "planned",
         "apply",
         "output",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from fakes import (
 )
 
 from daft_launcher import launcher, review
+from daft_launcher.drift import Drift, DriftedAttribute
 from daft_launcher.errors import (
     AWSError,
     DaftLauncherError,
@@ -32,13 +35,18 @@ from daft_launcher.errors import (
 )
 from daft_launcher.launcher import UpResult
 from daft_launcher.lock import lock_cluster
-from daft_launcher.models import Cluster, HeadStatus, InstanceState, Plan, ResourceChange
+from daft_launcher.models import Cluster, HeadStatus, InstanceState, Offer, Plan, Rate, ResourceChange
+from daft_launcher.prices import PriceReport
 from daft_launcher.render import render_cluster
 from daft_launcher.review import NO_CHANGES, PlanReport
 from daft_launcher.state_dir import StateDir, write_operator_variables, write_rendered
 
 QUESTION = "This replaces the head node and ends every job that runs on it. Go on?"
 HEAD_REMOVED = ResourceChange(address=AWS_HEAD, resource_type="aws_instance", action="delete")
+DEMO = {"cluster": "demo", "provider": "aws"}
+INSTANCES = Offer(kind="on-demand", type="m7g.medium", region="us-west-2")
+VOLUMES = Offer(kind="volume", type="gp3", region="us-west-2")
+UNKNOWN = Rate(reason="nobody knows")
 READY = [(30.0, HeadStatus(step="booting")), (60.5, HeadStatus(step="ready"))]
 STATE = json.dumps({"version": 4, "resources": [{"type": "aws_instance"}]})
 
@@ -406,12 +414,23 @@ def scratch(world: World) -> Path:
 
 def test_a_plan_without_a_cluster_touches_nothing(world: World) -> None:
     world.plan = Plan(changes=(HEAD_CREATED,))
+    world.rates["gp3"] = Rate(usd=Decimal("0.08"), source="a list", day=date(2026, 1, 2))
     assert plan(world) == PlanReport(
+        **DEMO,
         plan=world.plan,
         text="Terraform's own text\n",
         files=tuple(sorted(render_cluster(config()).files)),
         head="created",
+        price=PriceReport(
+            before={},
+            after={INSTANCES: 3, VOLUMES: 150},
+            rates={INSTANCES: UNKNOWN, VOLUMES: world.rates["gp3"]},
+        ),
     )
+    assert sorted(world.asked_for) == [
+        ("on-demand", "m7g.medium", "us-west-2", "demo"),
+        ("volume", "gp3", "us-west-2", "demo"),
+    ]
     assert not world.state_dir.path.exists()
     place = scratch(world)
     # The provider is asked while Terraform plans, so that only the order within each of the two is certain.
@@ -450,9 +469,41 @@ def test_a_plan_of_a_cluster_reads_a_copy_of_its_state(world: World) -> None:
     (world.directory / "id_ed25519").write_text("a key")
     before[".daft/demo/id_ed25519"] = "a key"
     world.dead = [AWS_HEAD]
-    world.plan = Plan(changes=(HEAD_REPLACED,), drift=(WORKERS_UPDATED,))
+    world.plan = Plan(changes=(HEAD_REPLACED,))
+    group, was, found = WORKERS_UPDATED.address, {"max_size": 1}, {"max_size": 9}
+    head = {"address": AWS_HEAD, "values": {"instance_state": "running", "instance_type": "m7g.medium"}}
+    world.plan_json = {
+        "resource_drift": [
+            {
+                "address": group,
+                "type": WORKERS_UPDATED.resource_type,
+                "change": {"actions": ["update"], "before": was, "after": found},
+            }
+        ],
+        "resource_changes": [
+            {"address": group, "change": {"actions": ["update"], "before": found, "after": {"max_size": 3}}}
+        ],
+        "prior_state": {"values": {"root_module": {"child_modules": [{"resources": [head]}]}}},
+    }
     assert plan(world, number_of_workers=3) == PlanReport(
-        plan=world.plan, text="Terraform's own text\n", files=("main.tf",), head="replaced"
+        **DEMO,
+        plan=world.plan,
+        text="Terraform's own text\n",
+        files=("main.tf",),
+        head="replaced",
+        drift=(
+            Drift(
+                address=group,
+                resource_type=WORKERS_UPDATED.resource_type,
+                action="update",
+                attributes=(DriftedAttribute(path="max_size", before=1, after=9),),
+            ),
+        ),
+        price=PriceReport(
+            before={INSTANCES: 1},
+            after={INSTANCES: 4, VOLUMES: 200},
+            rates={INSTANCES: UNKNOWN, VOLUMES: UNKNOWN},
+        ),
     )
     assert world.tree() == before
     copy = scratch(world) / "terraform.tfstate"
@@ -490,14 +541,24 @@ def test_the_fate_of_the_head(world: World, change: tuple[ResourceChange, ...], 
 
 def test_nothing_to_do_needs_no_text_of_terraforms(world: World) -> None:
     existing(world)
-    assert plan(world) == PlanReport(plan=Plan(), text=NO_CHANGES, files=(), head="kept")
+    fleet = {INSTANCES: 3, VOLUMES: 150}
+    price = PriceReport(before=fleet, after=fleet, rates={INSTANCES: UNKNOWN, VOLUMES: UNKNOWN})
+    assert plan(world) == PlanReport(**DEMO, plan=Plan(), text=NO_CHANGES, files=(), head="kept", price=price)
     assert "show" not in names(world)
 
 
-def test_drift_alone_is_not_worth_asking_terraform_for_its_text(world: World) -> None:
-    world.plan = Plan(drift=(WORKERS_UPDATED,))
-    report = plan(world)
-    assert (report.text, report.plan.drift) == (NO_CHANGES, (WORKERS_UPDATED,))
+def test_a_plan_on_this_machine_has_no_price(world: World) -> None:
+    world.provider_name = "local"
+    world.plan = Plan(changes=(HEAD_CREATED,))
+    assert review.plan(config("local"), world.tools()).price is None
+    assert world.asked_for == []
+
+
+def test_no_price_is_asked_for_when_the_provider_refuses(world: World) -> None:
+    world.fails["check_access"] = AWSError("expired")
+    with pytest.raises(AWSError):
+        plan(world)
+    assert world.asked_for == []
 
 
 def test_a_second_plan_forgets_a_state_that_is_gone(world: World) -> None:

@@ -51,7 +51,7 @@ def test_a_plan_to_destroy() -> None:
     assert [plan.count(action) for action in ("create", "update", "replace", "delete")] == [0, 0, 0, 2]
 
 
-def test_what_is_no_change_is_left_out_and_drift_kept_apart() -> None:
+def test_what_is_no_change_is_left_out_and_drift_is_none() -> None:
     plan = plan_of(
         *[change(action) for action in ("noop", "read", "move", "create", "remove")],
         change("update", "d.e", "d", kind="resource_drift"),
@@ -61,7 +61,6 @@ def test_what_is_no_change_is_left_out_and_drift_kept_apart() -> None:
             ResourceChange(address="x.y", resource_type="x", action="create"),
             ResourceChange(address="x.y", resource_type="x", action="delete"),
         ),
-        drift=(ResourceChange(address="d.e", resource_type="d", action="update"),),
     )
     assert not plan.empty
     assert plan_of(change("update", kind="resource_drift")).empty
@@ -229,7 +228,6 @@ def test_a_plan_in_json_has_what_its_events_have() -> None:
             planned("replace", "x.tainted"),
             planned("replace"),
         ),
-        drift=(planned("update", "x.drift"),),
         tainted=("x.tainted",),
     )
     assert plan_in(document) == expected
