@@ -37,6 +37,7 @@ def test_terraform_makes_it_and_daft_works_with_it_where_nobody_has_its_root(
     wait_for(lambda: _statuses(project) == ["ready"], "a head that is ready", timeout=300, pause=2)
 
     job.mkdir()
+    (job / "data.txt").touch()
     words = ("sh", "-c", "echo found by its tags; exit 3")
     seen = project.daft("submit", "-i", str(key), "-w", str(job), "--job-id", "one", "--", *words)
     assert (seen.status, seen.out, seen.err) == (3, "one\nfound by its tags\n", "")
