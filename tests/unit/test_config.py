@@ -83,8 +83,16 @@ key = "some/where"
 region = "us-east-1"
 profile = "ops"
 kms_key_id = "alias/x"
-encrypt = false
+encrypt = true
 use_lockfile = false
+assume_role = { role_arn = "arn:aws:iam::123456789012:role/a/b", session_name = "s", external_id = "e" }
+allowed_account_ids = ["123456789012"]
+endpoints = { s3 = "https://s3.example.com", sts = "http://127.0.0.1:1" }
+use_path_style = true
+skip_credentials_validation = true
+skip_requesting_account_id = true
+skip_region_validation = true
+skip_s3_checksum = true
 """.replace('"R&D"..', '"R + D"')
 
 
@@ -164,8 +172,20 @@ def test_every_key_is_taken(file: Path) -> None:
             "region": "us-east-1",
             "profile": "ops",
             "kms_key_id": "alias/x",
-            "encrypt": False,
+            "encrypt": True,
             "use_lockfile": False,
+            "assume_role": {
+                "role_arn": "arn:aws:iam::123456789012:role/a/b",
+                "session_name": "s",
+                "external_id": "e",
+            },
+            "allowed_account_ids": ("123456789012",),
+            "endpoints": {"s3": "https://s3.example.com", "sts": "http://127.0.0.1:1"},
+            "use_path_style": True,
+            "skip_credentials_validation": True,
+            "skip_requesting_account_id": True,
+            "skip_region_validation": True,
+            "skip_s3_checksum": True,
         },
     }
 
@@ -366,6 +386,7 @@ def test_names_that_will_not_do(file: Path, name: str, said: str) -> None:
             "must be a region like 'us-west-2', not 'x'",
         ),
         ("backend", "type = 'local'\npath = 3", "must be a string, not 3"),
+        ("backend", "type = 's3'\nbucket = 'abc'\nkey = '/x'", "must not start or end with '/', not '/x'"),
     ],
 )
 def test_a_value_that_will_not_do(file: Path, table: str, line: str, said: str) -> None:
@@ -375,6 +396,28 @@ def test_a_value_that_will_not_do(file: Path, table: str, line: str, said: str) 
     number = text.rstrip("\n").count("\n") + 1
     key = line.split("\n")[-1].partition(" ")[0]
     assert problems(file, text) == [f"{number}: `{table}.{key}` {cut(said)}"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "said"),
+    [
+        ("a..b", "without two dots in a row, not 'a..b'"),
+        ("192.168.5.4", "which cannot look like an address: '192.168.5.4'"),
+        ("xn--abc", "which cannot start with 'xn--'"),
+        ("sthree-abc", "which cannot start with 'sthree-'"),
+        ("abc-s3alias", "which cannot end in '-s3alias'"),
+        ("abc--x-s3", "which cannot end in '--x-s3'"),
+    ],
+)
+def test_bucket_names_that_s3_does_not_give(file: Path, bucket: str, said: str) -> None:
+    text = f"{BASE}[backend]\ntype = 's3'\nbucket = '{bucket}'\n"
+    assert problems(file, text) == [f"6: `backend.bucket` must be the name of an S3 bucket, {said}"]
+
+
+def test_a_key_needs_encryption(file: Path) -> None:
+    text = f"{BASE}[backend]\ntype = 's3'\nbucket = 'abc'\nkms_key_id = 'x'\nencrypt = false\n"
+    said = "4: `backend` has a kms_key_id and `encrypt = false`: leave one of the two out"
+    assert problems(file, text) == [said]
 
 
 def cut(said: str) -> str:
