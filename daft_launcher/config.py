@@ -112,7 +112,7 @@ class AssumeRole(_Table):
     """The role to take on before the bucket is used, as where it belongs to an account of its own."""
 
     role_arn: shape.RoleArn = Field(description="The role. Required.")
-    session_name: shape.Line | None = Field(None, description="What CloudTrail calls the session.")
+    session_name: shape.SessionName | None = Field(None, description="What CloudTrail calls the session.")
     external_id: shape.Line | None = Field(None, description="What the role's trust policy asks for.")
 
 

@@ -24,13 +24,13 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _shape(pattern: str, meaning: str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
+def _shape(pattern: str, meaning: str, *, then: Callable[[str], str] = str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
     compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
             raise ValueError(f"must be {meaning}, not {shown(value)}")
-        return value
+        return then(value)
 
     return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern})]
 
@@ -177,9 +177,9 @@ KeyName = _shape(r"^[ -~]{1,255}$", "the name of an EC2 key pair")
 InstanceProfile = _shape(r"^[\w+=,.@-]{1,128}$", "the name of an IAM instance profile")
 PolicyArn = _shape(r"^arn:aws[a-z-]*:iam::(aws|\d{12}):policy/[\w+=,.@/-]+$", "the ARN of an IAM policy")
 RoleArn = _shape(r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$", "the ARN of an IAM role")
+SessionName = _shape(r"^[\w+=,.@-]{2,64}$", "2 to 64 letters, digits or _ + = , . @ -")
 AccountId = _shape(r"^\d{12}$", "the number of an AWS account, as a string of 12 digits")
-_BucketShape = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket")
-Bucket = Annotated[_BucketShape, AfterValidator(_bucket)]
+Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket", then=_bucket)
 Cidr = Annotated[str, AfterValidator(_cidr)]
 PythonVersion = Annotated[
     str, AfterValidator(_version_from((3, 10), "3.12", pattern=r"3\.\d{1,2}(\.\d{1,2})?"))

@@ -58,7 +58,9 @@ class MotoServer:
 
     def __enter__(self) -> MotoServer:
         with contextlib.ExitStack() as undo:
-            undo.enter_context(_environment(MOTO_IAM_LOAD_MANAGED_POLICIES="true"))
+            undo.enter_context(
+                _environment(MOTO_IAM_LOAD_MANAGED_POLICIES="true", MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS="false")
+            )
             undo.enter_context(_quiet("werkzeug"))
             undo.enter_context(corrected(self))
             self.reset()

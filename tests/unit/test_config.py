@@ -85,7 +85,7 @@ profile = "ops"
 kms_key_id = "alias/x"
 encrypt = true
 use_lockfile = false
-assume_role = { role_arn = "arn:aws:iam::123456789012:role/a/b", session_name = "s", external_id = "e" }
+assume_role = { role_arn = "arn:aws:iam::123456789012:role/a/b", session_name = "us", external_id = "e" }
 allowed_account_ids = ["123456789012"]
 endpoints = { s3 = "https://s3.example.com", sts = "http://127.0.0.1:1" }
 use_path_style = true
@@ -176,7 +176,7 @@ def test_every_key_is_taken(file: Path) -> None:
             "use_lockfile": False,
             "assume_role": {
                 "role_arn": "arn:aws:iam::123456789012:role/a/b",
-                "session_name": "s",
+                "session_name": "us",
                 "external_id": "e",
             },
             "allowed_account_ids": ("123456789012",),
