@@ -36,10 +36,11 @@ class Backend:
         """Return the file of a local state whose root is `directory`."""
         return directory / (self.settings.get("path") or DEFAULT_PATH)
 
-    def __str__(self) -> str:
+    def describe(self, directory: Path) -> str:
+        """Return where the state of the root `directory` lies, in words."""
         if self.remote:
             return f"s3://{self.settings['bucket']}/{self.settings['key']}"
-        return f"the file {self.settings.get('path') or DEFAULT_PATH} of its root"
+        return str(self.local_path(directory))
 
     def _place(self) -> tuple[object, ...]:
         if not self.remote:

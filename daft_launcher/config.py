@@ -196,10 +196,27 @@ class ClusterReference(BaseModel):
     region: shape.Region = "us-west-2"
     ssh_user: shape.SshUser = "ec2-user"
     profile: str | None = None
+    backend: Any = None
 
     def on(self, provider: ProviderName | None) -> ClusterReference:
         """Return the cluster of the same name at another provider."""
         return self.model_copy(update={"provider": provider}) if provider else self
+
+    def bare_config(self) -> ClusterConfig:
+        """Return a configuration that knows where the cluster is, and no more. Raises ConfigError."""
+        data = {
+            "setup": {"name": self.name, "provider": self.provider, "region": self.region},
+            "aws": {"profile": self.profile},
+            **({"backend": self.backend} if self.backend else {}),
+        }
+        try:
+            return ClusterConfig.model_validate(data)
+        except ValidationError as error:
+            problems = describe_problems(error.errors(include_url=False), text="", schema=ClusterConfig)
+        raise ConfigError(
+            "the configuration does not say where the state lies: " + "; ".join(said for _, said in problems),
+            hint="`daft up --plan` shows where the problem is",
+        )
 
 
 class _ReferenceFile(BaseModel):
@@ -207,6 +224,7 @@ class _ReferenceFile(BaseModel):
 
     setup: ClusterReference
     aws: Any = None
+    backend: Any = None
 
 
 def load_config(path: Path) -> ClusterConfig:
@@ -218,7 +236,8 @@ def load_reference(path: Path) -> ClusterReference:
     """Return which cluster `path` means, whatever else is wrong in it. Raises ConfigError."""
     file = _validate(_ReferenceFile, path)
     profile = file.aws.get("profile") if isinstance(file.aws, dict) else None
-    return file.setup.model_copy(update={"profile": profile if isinstance(profile, str) else None})
+    found = {"profile": profile if isinstance(profile, str) else None, "backend": file.backend}
+    return file.setup.model_copy(update=found)
 
 
 def config_schema() -> dict[str, Any]:

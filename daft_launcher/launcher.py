@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
-from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
+from daft_launcher.patience import LOCK_TIMEOUT, Patience, PatientTerraform
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
@@ -24,13 +25,15 @@ from daft_launcher.state_dir import (
     write_operator_variables,
     write_rendered,
 )
+from daft_launcher.state_move import settle_state
+from daft_launcher.terraform_lock import StalePlanError
 from daft_launcher.tools import Terraform, Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
 
-_DOWN_SECONDS = 600
 _LOG_LINES = 15
+_PLANS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +44,33 @@ class UpResult:
     changed: bool
 
 
-def up(config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float) -> UpResult:
+def up(
+    config: ClusterConfig,
+    tools: Tools,
+    *,
+    yes: bool,
+    step_timeout: float,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> UpResult:
     """Create or converge a cluster and return when its head takes jobs; does not wait for workers.
 
-    `yes` agrees beforehand to replacing the head. `step_timeout` is how many seconds the head may stay in one
-    step of its bootstrap. Raises DaftLauncherError; until the plan is agreed to, nothing has been changed.
+    `yes` agrees beforehand to replacing the head and to moving the state. `step_timeout` is how many seconds the
+    head may stay in one step of its bootstrap, `lock_timeout` how many others who work on the cluster are waited for.
+    Raises DaftLauncherError; until the plan is agreed to, nothing has been changed but where the state lies.
     """
     rendered = render_cluster(config)
     directory = find_root(config, tools)
     refuse_foreign(directory, rendered.files)
     tools.provider.check_access()
-    with made_directory(directory), _lock_after_down(directory, tools) as lock:
-        terraform = tools.open_terraform(directory, lock)
+    patience = Patience(lock_timeout, clock=tools.clock, reporter=tools.reporter, directory=directory)
+    with made_directory(directory), patience.hold("daft up") as lock:
+        settle_state(config, directory, tools, patience, lock=lock, yes=yes)
+        terraform = PatientTerraform(tools.open_terraform(directory, lock), patience)
         with plan_file_in(directory) as plan_file:
-            plan = _agreed_plan(rendered, directory, terraform, plan_file, tools, yes=yes)
+            agree = functools.partial(_agreed_plan, rendered, directory, terraform, plan_file, tools, yes=yes)
+            plan = agree()
             with _explaining_what_exists(config.setup.name, tools):
-                if not plan.empty:
-                    terraform.apply(plan_file)
+                _apply(plan, terraform, plan_file, tools, plan_again=agree)
                 cluster = to_cluster(terraform.output().get("cluster"), directory)
                 _wait_for_head(cluster, tools, step_timeout)
     return UpResult(cluster=cluster, changed=not plan.empty)
@@ -95,7 +108,8 @@ def _agreed_plan(
         written.keep(OPERATOR_FILE)
         write_operator_variables(directory, variables)
         dead = tools.provider.dead_resources(directory)
-        terraform.init()
+        # The state is where the root says, so that what Terraform remembers of another place is of no use.
+        terraform.init(reconfigure=True)
         planned = terraform.plan(plan_file, replace=dead)
         tools.reporter.planned(planned)
         _agree_to_replacing_head(planned, dead, tools.reporter, yes=yes)
@@ -105,23 +119,21 @@ def _agreed_plan(
     return planned
 
 
-@contextlib.contextmanager
-def _lock_after_down(directory: Path, tools: Tools) -> Iterator[int]:
-    """Hold the cluster's lock, after waiting for a `daft down` that still removes what was there before."""
-    waits_until, told = tools.clock.now() + _DOWN_SECONDS, False
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                lock = held.enter_context(lock_cluster(directory, command="daft up"))
-                break
-            except ClusterLockedError as error:
-                if not error.held_by("daft down") or tools.clock.now() >= waits_until:
-                    raise
-                if not told:
-                    tools.reporter.note(f"waiting for {error.holder} to end")
-                told = True
-                tools.clock.sleep(1)
-        yield lock
+def _apply(
+    plan: Plan, terraform: Terraform, plan_file: Path, tools: Tools, *, plan_again: Callable[[], Plan]
+) -> None:
+    """Make what was planned; when somebody else was quicker, what is planned then."""
+    tries = 1
+    while not plan.empty:
+        try:
+            terraform.apply(plan_file)
+            break
+        except StalePlanError:
+            if tries == _PLANS:
+                raise
+            tries += 1
+            tools.reporter.note("somebody else has changed the cluster meanwhile; planning again")
+            plan = plan_again()
 
 
 def _agree_to_replacing_head(plan: Plan, dead: Sequence[str], reporter: Reporter, *, yes: bool) -> None:

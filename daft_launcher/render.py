@@ -36,7 +36,7 @@ def render_cluster(config: ClusterConfig) -> RenderedCluster:
     }
     files = {
         ".gitignore": _render("gitignore.j2", values),
-        BACKEND_FILE: render_backend(_backend(config)),
+        BACKEND_FILE: render_backend(backend_of(config)),
         "main.tf": _render("main.tf.j2", values),
         REFERENCE_FILE: _reference(config),
         **_module_files(provider),
@@ -84,7 +84,8 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
     return {key: value for key, value in sorted(arguments.items()) if value not in (None, (), {})}
 
 
-def _backend(config: ClusterConfig) -> Backend:
+def backend_of(config: ClusterConfig) -> Backend:
+    """Return the backend that a configuration asks for, with what it leaves to us filled in."""
     settings = config.backend.model_dump(exclude={"type"}, exclude_none=True)
     settings = {name: value for name, value in settings.items() if value not in ((), {})}
     if config.backend.type == "s3":

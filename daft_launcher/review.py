@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.backend import BACKEND_FILE, Backend
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
 from daft_launcher.models import Plan
-from daft_launcher.render import render_cluster
+from daft_launcher.render import render_backend, render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
     PRIVATE_KEY,
@@ -19,10 +20,10 @@ from daft_launcher.state_dir import (
     made_directory,
     plan_file_in,
     refuse_foreign,
-    state_file,
     write_operator_variables,
     write_rendered,
 )
+from daft_launcher.state_move import find_backend_to_plan
 from daft_launcher.survey import Survey
 from daft_launcher.tools import Tools
 
@@ -55,7 +56,8 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
         made_directory(scratch, instead="XDG_CACHE_HOME"),
         lock_cluster(scratch, command="daft up --plan") as lock,
     ):
-        _copy_root(rendered, directory, scratch, tools)
+        backend = find_backend_to_plan(config, directory, tools)
+        _copy_root(rendered, directory, scratch, backend, tools)
         terraform = tools.open_terraform(scratch, lock)
         with (
             plan_file_in(scratch) as plan_file,
@@ -72,21 +74,19 @@ def plan(config: ClusterConfig, tools: Tools) -> PlanReport:
     return PlanReport(plan=planned, text=text, files=files, head=planned.fate_of_head)
 
 
-def _copy_root(rendered: RenderedCluster, directory: Path, scratch: Path, tools: Tools) -> None:
+def _copy_root(
+    rendered: RenderedCluster, directory: Path, scratch: Path, backend: Backend, tools: Tools
+) -> None:
+    local = Backend(type="local", settings={})
+    text = render_backend(backend if backend.remote else local)
+    rendered = replace(rendered, files={**rendered.files, BACKEND_FILE: text})
+    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
     owner = directory if (directory / PRIVATE_KEY).exists() else scratch
     write_operator_variables(scratch, tools.provider.operator_variables(owner))
-    local_state = 'backend "local"' in rendered.files["backend.tf"]
-    if local_state:
-        backend = (
-            rendered.files["backend.tf"].partition("terraform {")[0]
-            + 'terraform {\n  backend "local" {\n  }\n}\n'
-        )
-        rendered = replace(rendered, files={**rendered.files, "backend.tf": backend})
-    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     copy = scratch / "terraform.tfstate"
     copy.unlink(missing_ok=True)
-    source = state_file(directory)
-    if local_state and source is not None and source.exists():
+    source = backend.local_path(directory)
+    if not backend.remote and source.exists():
         shutil.copyfile(source, copy)
         copy.chmod(0o600)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from daft_launcher.backend import Backend
 from daft_launcher.models import Clock, Plan, Provider, Reporter
 from daft_launcher.state_dir import StateDir
 
@@ -22,6 +23,18 @@ class RunningDestroy(Protocol):
 
     def wait(self) -> object:
         """Follow it to its end; raises TerraformError when it failed."""
+
+
+class Bucket(Protocol):
+    """The bucket of a state that lies elsewhere. Every method raises ProviderError when it is not to be used."""
+
+    name: str
+
+    def check(self) -> list[str]:
+        """Return what is unwise about it, each as a sentence."""
+
+    def create(self, agree: Callable[[str], bool]) -> list[str]:
+        """Make it, or bring it into order, and return what was done; `agree` is asked before it changes another's."""
 
 
 class Terraform(Protocol):
@@ -45,6 +58,15 @@ class Terraform(Protocol):
     def output(self) -> Mapping[str, object]:
         """Return the outputs by name."""
 
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it, an empty one where there is none."""
+
+    def try_lock(self) -> None:
+        """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        """Write a state; without `force` only over an older one of the same line."""
+
     def stop(self) -> None:
         """End in order whatever runs in the root, and let nothing more start."""
 
@@ -56,6 +78,7 @@ class Tools:
     state_dir: StateDir
     provider: Provider
     open_terraform: Callable[[Path, int | None], Terraform]
+    open_bucket: Callable[[Backend], Bucket]
     reporter: Reporter
     clock: Clock
     cache: Path

@@ -67,10 +67,10 @@ class BucketMaker:
 
     def _ask(self, agree: Callable[[str], bool], changes: list[str]) -> None:
         listed = ", ".join(changes)
-        if not agree(f"The bucket `{self._bucket}` exists and was not made by daft: {listed}. Do it?"):
+        known = f"the bucket `{self._bucket}` exists and was not made by daft"
+        if not agree(f"T{known[1:]}. It would be changed: {listed}. Do it?"):
             raise AWSError(
-                f"the bucket `{self._bucket}` exists and was not made by daft; nothing was changed. "
-                f"It would be changed so: {listed}",
+                f"{known}; nothing was changed. What would be: {listed}",
                 hint="agree with `daft backend create --yes`, or use it as it is",
             )
 
@@ -78,12 +78,12 @@ class BucketMaker:
         s3, bucket = self._s3, self._bucket
         if not is_closed(ask(lambda: s3.get_public_access_block(Bucket=bucket)) or {}):
             yield (
-                "block public access",
+                "public access blocked",
                 lambda: s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed()),
             )
         if (ask(lambda: s3.get_bucket_versioning(Bucket=bucket)) or {}).get("Status") != "Enabled":
             yield (
-                "keep older versions",
+                "older versions kept",
                 lambda: s3.put_bucket_versioning(
                     Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
                 ),
@@ -91,7 +91,7 @@ class BucketMaker:
         yield from self._encryption_step(kms_key_id)
         yield from self._policy_step()
         if not tags.items() >= MANAGED_BY.items():
-            yield "tag it `daft:managed-by`", lambda: self._tag({**tags, **MANAGED_BY})
+            yield "tagged `daft:managed-by`", lambda: self._tag({**tags, **MANAGED_BY})
 
     def _encryption_step(self, kms_key_id: str | None) -> Iterator[Step]:
         rule: Any = encryption_rule(ask(lambda: self._s3.get_bucket_encryption(Bucket=self._bucket)) or {})
@@ -103,7 +103,7 @@ class BucketMaker:
             by_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_id}
             wanted = {"ApplyServerSideEncryptionByDefault": by_key, "BucketKeyEnabled": True}
         yield (
-            f"encrypt with {kms_key_id or 'keys of S3'}",
+            f"encrypted with {kms_key_id or 'keys of S3'}",
             lambda: self._s3.put_bucket_encryption(
                 Bucket=self._bucket, ServerSideEncryptionConfiguration={"Rules": [wanted]}
             ),
@@ -114,7 +114,7 @@ class BucketMaker:
         changed = with_statement(policy, tls_only(self._bucket, self._partition))
         if changed is not None:
             yield (
-                "refuse connections without TLS",
+                "connections without TLS refused",
                 lambda: self._s3.put_bucket_policy(Bucket=self._bucket, Policy=changed),
             )
 

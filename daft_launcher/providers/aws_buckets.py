@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from daft_launcher.backend import Backend
-from daft_launcher.errors import AWSError
+from daft_launcher.errors import AWSError, NoBucketError
 from daft_launcher.providers.aws_access import AWSAccess, Way
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class StateBucket:
                 found,
             )
         if not found["here"]:
-            raise AWSError(
+            raise NoBucketError(
                 f"there is no bucket `{self.name}`, which [backend] names",
                 hint="`daft backend create` makes it, versioned, encrypted and closed to the public",
             )

@@ -106,7 +106,7 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
         ["show", "-no-color", str(plan_file)],
         ["apply", *COMMON, "-auto-approve=true", str(plan_file)],
         ["output", "-json"],
-        ["destroy", *COMMON, "-auto-approve=true", "-lock-timeout=60s", "-refresh=false"],
+        ["destroy", *COMMON, "-auto-approve=true", "-refresh=false"],
     ]
     assert {call.cwd for call in bench.stub.calls} == {str(bench.root)}
     # What may hold secrets, state and plans, is for the user alone; providers in a shared cache are not.

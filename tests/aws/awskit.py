@@ -98,6 +98,7 @@ class Project:
     setup: dict[str, object] = field(default_factory=dict)
     run: dict[str, object] = field(default_factory=dict)
     access: dict[str, object] = field(default_factory=lambda: {"ssh_allowed_cidrs": [f"{OPERATOR}/32"]})
+    backend: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root.mkdir()
@@ -111,9 +112,14 @@ class Project:
         """Write `.daft.toml`, with other values in [setup] from now on; None takes a key out."""
         self.setup |= setup
         values = {"name": self.name, "provider": "aws", "region": self.region, **self.setup}
-        tables = {"setup": values, "run": self.run, "aws": self.access}
+        tables = {"setup": values, "run": self.run, "aws": self.access, "backend": self.backend}
         text = "".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items() if table)
         (self.root / ".daft.toml").write_text(text)
+
+    def keep_state(self, **backend: object) -> None:
+        """Write `.daft.toml` with this [backend] from now on."""
+        self.backend = backend
+        self.write()
 
     def start(self, *args: str) -> Running:
         """Start the installed program as a user would."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from daft_launcher.backend import Backend, find_declared
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import TerraformError
 from daft_launcher.models import (
@@ -102,6 +104,9 @@ class World:
     on_apply: Callable[[], object] = lambda: None
     destroy_seconds: float = 3.0
     destroy_fails: BaseException | None = None
+    # the states that lie in buckets, each by the name of its place, and what is unwise about those
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unwise: list[str] = field(default_factory=list)
     # the reporter
     interactive: bool = False
     answer: bool = False
@@ -119,6 +124,7 @@ class World:
             state_dir=self.state_dir,
             provider=FakeProvider(self),
             open_terraform=self.open_terraform,
+            open_bucket=self.open_bucket,
             reporter=FakeReporter(self),
             clock=self.clock,
             cache=self.root / "cache",
@@ -128,6 +134,9 @@ class World:
         self.call("open_terraform", directory)
         assert lock is not None
         return FakeTerraform(self, directory)
+
+    def open_bucket(self, backend: Backend) -> FakeBucket:
+        return FakeBucket(self, backend)
 
     def call(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments) if arguments else name)
@@ -234,6 +243,26 @@ class FakeTerraform:
         self.world.on_apply()
         self.world.call("apply")
 
+    def pull_state(self) -> Mapping[str, object]:
+        self.world.call("pull_state", self.place)
+        return self.world.states.get(self.place, {})
+
+    def try_lock(self) -> None:
+        self.world.call("try_lock", self.place)
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        self.world.call("push_state", self.place, force)
+        state = json.loads(file.read_text())
+        if self.place not in self.world.states:
+            state["lineage"] = f"new at {self.place}"  # as Terraform does
+        self.world.states[self.place] = state
+
+    @property
+    def place(self) -> str:
+        declared = find_declared(self.directory)
+        assert declared is not None
+        return declared.describe(self.directory)
+
     def stop(self) -> None:
         self.world.call("stop")
         self.world.stopped.set()
@@ -245,6 +274,21 @@ class FakeTerraform:
     def output(self) -> Mapping[str, object]:
         self.world.call("output")
         return self.world.outputs
+
+
+class FakeBucket:
+    """A bucket that says of itself what the world says."""
+
+    def __init__(self, world: World, backend: Backend) -> None:
+        self.world = world
+        self.name = backend.settings["bucket"]
+
+    def check(self) -> list[str]:
+        self.world.call("check_bucket", self.name)
+        return self.world.unwise
+
+    def create(self, agree: Callable[[str], bool]) -> list[str]:
+        raise NotImplementedError
 
 
 class FakeDestroy:

@@ -77,11 +77,8 @@ def test_two_ways_to_the_same_state(one: dict[str, Any], other: dict[str, Any], 
 
 def test_what_it_is_called(tmp_path: Path) -> None:
     local = parse_backend(rendered({"type": "local", "path": "x/y.tfstate"}))
-    assert (str(local), local.local_path(tmp_path)) == (
-        "the file x/y.tfstate of its root",
-        tmp_path / "x/y.tfstate",
-    )
-    assert str(parse_backend(rendered(s3()))) == "s3://states/daft/demo/terraform.tfstate"
+    assert local.describe(Path("root")) == "root/x/y.tfstate"
+    assert parse_backend(rendered(s3())).describe(Path("root")) == "s3://states/daft/demo/terraform.tfstate"
 
 
 def test_what_a_root_declares(tmp_path: Path) -> None:

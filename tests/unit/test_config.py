@@ -776,7 +776,7 @@ def test_a_file_with_other_mistakes_still_names_its_cluster(
     file: Path, rest: str, profile: str | None
 ) -> None:
     file.write_text(f'{BASE}region = "eu-west-1"\nssh-user = "ubuntu"\n{rest}')
-    assert load_reference(file) == ClusterReference(
+    assert load_reference(file).model_copy(update={"backend": None}) == ClusterReference(
         name="demo", provider="aws", region="eu-west-1", ssh_user="ubuntu", profile=profile
     )
 
@@ -784,6 +784,35 @@ def test_a_file_with_other_mistakes_still_names_its_cluster(
 def test_aws_may_be_no_table_for_a_reference(file: Path) -> None:
     file.write_text(f"aws = 3\n{BASE}")
     assert load_reference(file) == ClusterReference(name="demo", provider="aws")
+
+
+def test_a_reference_knows_where_the_state_lies_whatever_else_is_wrong(file: Path) -> None:
+    bucket = "[backend]\ntype = 's3'\nbucket = 'states'\nkey = 'x'\n"
+    file.write_text(f"{BASE}number_of_workers = -3\nzzz = 1\n[aws]\nprofile = 'dev'\n{bucket}")
+    config = load_reference(file).bare_config()
+    assert config.model_dump(exclude_defaults=True) == {
+        "setup": {"name": "demo", "provider": "aws"},
+        "aws": {"profile": "dev"},
+        "backend": {"type": "s3", "bucket": "states", "key": "x"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("type = 's3'", "`backend.bucket` is required and missing"),
+        ("type = 's3'\nbucket = 'B'", "`backend.bucket` must be the name of an S3 bucket, not 'B'"),
+        ("bucket = 'abc'", "`backend.type` is required and missing"),
+    ],
+)
+def test_a_reference_to_a_state_that_cannot_be_found(file: Path, backend: str, said: str) -> None:
+    file.write_text(f"{BASE}[backend]\n{backend}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_reference(file).bare_config()
+    assert (caught.value.message, caught.value.hint) == (
+        f"the configuration does not say where the state lies: {said}",
+        "`daft up --plan` shows where the problem is",
+    )
 
 
 def test_a_reference_moves_to_another_provider(file: Path) -> None:

@@ -37,9 +37,11 @@ def existing(world: World, provider: str = "aws", state: str | None = STATE) -> 
     return directory
 
 
-def down(world: World, *, provider: str = "aws", wait: bool = False, deadline: float = 100.0) -> DownResult:
+def down(
+    world: World, *, provider: str = "aws", wait: bool = False, deadline: float = 100.0, **more: float
+) -> DownResult:
     reference = ClusterReference(name="demo", provider=provider)
-    return teardown.down(reference, world.tools(), wait=wait, deadline=deadline)
+    return teardown.down(reference, world.tools(), wait=wait, deadline=deadline, **more)
 
 
 def names(world: World) -> list[str]:
@@ -243,13 +245,30 @@ def test_a_second_down_does_not_wait_for_ever(world: World) -> None:
     assert "start_destroy" not in names(world)
 
 
-@pytest.mark.parametrize("command", ["daft up", "daft up --plan"])
-def test_what_an_up_works_on_is_not_removed(world: World, command: str) -> None:
+@pytest.mark.parametrize("command", ["daft up", "daft down"])
+def test_down_fails_at_once_when_told_to(world: World, command: str) -> None:
     directory = existing(world)
     with lock_cluster(directory, command=command), pytest.raises(StateError) as caught:
-        down(world)
+        down(world, lock_timeout=0)
     assert caught.value.message.startswith(f"{directory} is locked by `{command}` of ")
     assert names(world) == ["check_access"]
+
+
+def test_down_waits_for_an_up_and_not_for_ever(world: World) -> None:
+    directory = existing(world)
+    with lock_cluster(directory, command="daft up"), pytest.raises(StateError) as caught:
+        down(world, lock_timeout=50)
+    assert caught.value.message.startswith(f"{directory} is locked by `daft up` of ")
+    assert (names(world), world.clock.now()) == (["check_access", "note"], 50)
+
+
+def test_down_removes_what_an_up_has_made_meanwhile(world: World) -> None:
+    directory = existing(world)
+    other = lock_cluster(directory, command="daft up")
+    other.__enter__()
+    world.clock.at.append((7.0, lambda: other.__exit__(None, None, None)))
+    assert down(world) == DownResult(existed=True, gone=True)
+    assert names(world)[:4] == ["check_access", "note", "open_terraform", "init"]
 
 
 def test_a_lock_whose_holder_says_nothing_is_heeded(world: World) -> None:
