@@ -43,6 +43,5 @@ def create(ctx: typer.Context, *, config: ConfigOption = DEFAULT_CONFIG, yes: Ye
     done = bucket.create(lambda question: yes or console.confirm(question))
     option = "" if config == DEFAULT_CONFIG else f" -c {shlex.quote(str(config))}"
     console.note("; ".join(done) if done else f"the bucket {bucket.name} is as it should be")
-    console.note(
-        f"the state will lie at {backend.describe(config.parent)}. Next: `daft up{option} --plan`, then `daft up{option}`"
-    )
+    place = backend.describe(config.parent)
+    console.note(f"the state will lie at {place}. Next: `daft up{option} --plan`, then `daft up{option}`")

@@ -167,7 +167,19 @@ class AWSProvider:
 
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
-        return ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+        # What an apply was made with here is the cluster's key; elsewhere another machine may have made it.
+        made_here = (directory / ssh.GENERATED_KEY).exists() and (directory / "logs" / "apply.jsonl").exists()
+        stored = None if made_here else read_reference(directory)
+        registered = self._registered_key(stored["name"]) if stored else None
+        return registered or ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+
+    def _registered_key(self, cluster: str) -> str | None:
+        """Return the public half of the key that a cluster was made with, None where it has none yet."""
+        with self._access.asking("ec2", self._region, "read the cluster's public key") as ec2:
+            answer = ec2.describe_key_pairs(Filters=cluster_filters(cluster), IncludePublicKey=True)
+        lines = [key.get("PublicKey", "") for key in answer["KeyPairs"]]
+        # EC2 adds a comment, which would be another key to Terraform.
+        return next((" ".join(line.split()[:2]) for line in lines if line), None)
 
 
 def _read(login: SshLogin, path: str) -> str:

@@ -37,6 +37,12 @@ _PLAIN = (
         re.compile(r"of \S+ on \S+ \(process \d+\), since [-0-9]+ [:0-9]+ UTC"),
         "of WHO (process N), since THEN",
     ),
+    (
+        re.compile(r"\S+@\S+ \((\w+)\), since [-0-9]+ [:0-9]+ UTC"),
+        r"WHO (\1), since THEN",
+    ),
+    (re.compile(r"force-unlock [-0-9a-f]{36}"), "force-unlock ID"),
+    (re.compile(r"\.\d{8}T\d{6}Z\.backup"), ".THEN.backup"),
     (re.compile(r"(modules/aws/\w+\.tf):\d+"), r"\1:N"),
     (re.compile(r"RequestID: [-\w]+"), "RequestID: R"),
 )
@@ -310,8 +316,14 @@ def answer(project: Project, *args: str, question: str, reply: str) -> tuple[int
 
 
 def _toml(table: Mapping[str, object]) -> str:
-    # A value of ours is a string, a number, or a list of strings: JSON says these as TOML does.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if value is not None)
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    # Of a string, a number, a truth and a list of strings JSON says what TOML does.
+    return json.dumps(value)
 
 
 def _content(path: Path) -> str:

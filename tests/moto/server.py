@@ -105,6 +105,17 @@ class MotoServer:
         )
         return session.client(service, endpoint_url=self.url)
 
+    def client_of(self, role: str, service: str, region: str = "us-west-2") -> Any:
+        """Return a client that acts in a role, as of another account."""
+        granted = self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+        session: Any = boto3.Session(
+            aws_access_key_id=granted["AccessKeyId"],
+            aws_secret_access_key=granted["SecretAccessKey"],
+            aws_session_token=granted["SessionToken"],
+            region_name=region,
+        )
+        return session.client(service, endpoint_url=self.url)
+
     def backend(self, region: str = "us-west-2") -> EC2Backend:
         """Return moto's own EC2 state of a region, to look at or to change under the program's feet."""
         return ec2_backends[ACCOUNT][region]
