@@ -168,16 +168,15 @@ def test_what_is_unwise_is_said_and_no_more(new_team: Callable[..., Project]) ->
     s3.delete_public_access_block(Bucket="unwise")
     s3.delete_bucket_encryption(Bucket="unwise")
     right = "`daft backend create` sets it right"
+    warnings = [
+        f"the bucket `unwise` keeps no older versions: a state that is lost or damaged stays so; {right}",
+        f"the bucket `unwise` does not block public access, and a state can hold secrets; {right}",
+        f"the bucket `unwise` does not encrypt by itself; {right}",
+        "`encrypt = false` in [backend]: the state is not encrypted where it lies",
+        "`use_lockfile = false` in [backend]: two who run `daft up` at once damage each other's work",
+    ]
     seen = project.daft("up", "--plan")
-    assert (seen.status, seen.err) == (
-        0,
-        "warning: the bucket `unwise` keeps no older versions: a state that is lost or damaged stays so; "
-        f"{right}\n"
-        f"warning: the bucket `unwise` does not block public access, and a state can hold secrets; {right}\n"
-        f"warning: the bucket `unwise` does not encrypt by itself; {right}\n"
-        "warning: `encrypt = false` in [backend]: the state is not encrypted where it lies\n"
-        "warning: `use_lockfile = false` in [backend]: two who run `daft up` at once damage each other's work\n",
-    )
+    assert (seen.status, seen.err) == (0, "".join(f"warning: {warning}\n" for warning in warnings))
 
 
 def test_a_file_that_keeps_its_state_here_has_no_bucket(new_project: Callable[..., Project]) -> None:
