@@ -30,6 +30,8 @@ class Patience:
         self._reporter = reporter
         self._directory = directory
         self._told: object = None
+        # A root that this command has made itself is gone when it fails.
+        self._lasting = (directory / ".terraform").exists()
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[int]:
@@ -84,7 +86,7 @@ class Patience:
             return "run the command again"
         place = self._directory
         command = f"terraform -chdir={place} force-unlock {lock.lock_id}"
-        if not (place / ".terraform").exists():
+        if not self._lasting:
             command = f"daft render && terraform -chdir={place} init && {command}"
         if stale:
             return (

@@ -102,7 +102,7 @@ def settle_state(
     if needed:
         _ask(config.setup.name, move, tools, yes=yes)
     backup = _copy(document, move, tools, patience) if needed else None
-    _adopt(wanted, directory, tools, lock=lock)
+    _adopt(move, tools, lock=lock, keep=backup is None)
     if backup:
         _tell(move, backup, tools)
 
@@ -161,8 +161,7 @@ def _ask(name: str, move: Move, tools: Tools, *, yes: bool) -> None:
 
 def _copy(document: Mapping[str, Any], move: Move, tools: Tools, patience: Patience) -> Path:
     """Write a state where it is wanted, and return the file that keeps it as it was."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    backup = move.directory / f"terraform.tfstate.{stamp}.backup"
+    backup = _backup_path(move.directory)
     write_private(backup, json.dumps(document, indent=2) + "\n")
     with opened(move.source, move.directory, tools) as terraform:
         patience.insist(terraform.try_lock)
@@ -180,8 +179,23 @@ def _copy(document: Mapping[str, Any], move: Move, tools: Tools, patience: Patie
     return backup
 
 
-def _adopt(wanted: Backend, directory: Path, tools: Tools, *, lock: int) -> None:
-    write_generated(directory, BACKEND_FILE, render_backend(wanted))
+def _backup_path(directory: Path) -> Path:
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return directory / f"terraform.tfstate.{stamp}.backup"
+
+
+def _adopt(move: Move, tools: Tools, *, lock: int, keep: bool) -> None:
+    """Have a root use the state where it lies by now; with `keep` a file of it that is left here is set aside.
+
+    Terraform takes a state file beside a backend that is new to it for one that is to be moved there.
+    """
+    directory = move.directory
+    write_generated(directory, BACKEND_FILE, render_backend(move.target))
+    if not move.source.remote:
+        left = move.source.local_path(directory)
+        if keep and left.exists():
+            left.replace(_backup_path(directory))
+        left.unlink(missing_ok=True)
     if (directory / "main.tf").exists():
         tools.open_terraform(directory, lock).init(reconfigure=True)
 
@@ -193,5 +207,3 @@ def _tell(move: Move, backup: Path, tools: Tools) -> None:
             f"what lies at {move.source.describe(move.directory)} is out of date from now on: "
             "whoever has the old [backend] must take the new one"
         )
-    else:
-        move.source.local_path(move.directory).unlink(missing_ok=True)

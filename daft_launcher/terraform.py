@@ -120,9 +120,9 @@ class TerraformRoot:
     def try_lock(self) -> None:
         """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
         # It marks nothing where there is no such resource, but it locks first, and needs no provider.
-        self._capture(
-            "lock the state", "taint", "terraform_data.none", allow_missing=IsFlagged, no_color=IsFlagged
-        )
+        options: dict[str, Any] = {"allow_missing": IsFlagged, "no_color": IsFlagged}
+        with _private_files():
+            self._capture("lock the state", "taint", "terraform_data.none", **options)
 
     def push_state(self, file: Path, *, force: bool = False) -> None:
         """Write a state. Raises TerraformError over a newer one, or one of another line, unless `force` is on."""
