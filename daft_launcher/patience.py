@@ -49,7 +49,7 @@ class Patience:
         """Let a moment pass in which the holder of the lock may end. Raises `error` when none is left."""
         if self._is_over:
             raise error
-        self._tell(error.holder, f"waiting for {error.holder or 'another process'} to end")
+        self._tell(error.holder, f"waiting for {error.holder or 'another process'}")
         self._clock.sleep(_ASK_SECONDS)
 
     def wait_for_state(self, error: StateLockedError) -> None:

@@ -139,7 +139,7 @@ def _target(config: ClusterConfig, wanted: Backend, directory: Path, tools: Tool
     setup = config.setup
     if target.empty or not wanted.remote:
         return target
-    other_region = target.region not in (None, setup.region)
+    other_region = setup.provider == "aws" and target.region not in (None, setup.region)
     if not target.is_of_a_cluster or target.cluster not in (None, setup.name) or other_region:
         region = f" in {target.region}" if target.region else ""
         whose = f"cluster `{target.cluster}`{region}" if target.cluster else "something that is no cluster"
