@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from daft_launcher.backend import BACKEND_FILE, Backend, find_declared, find_recorded
 from daft_launcher.errors import StateError
@@ -97,11 +96,10 @@ def settle_state(
     if standing is None or standing.is_where(wanted):
         return
     move = Move(source=standing, target=wanted, directory=directory)
-    document = pull_document(standing, directory, tools)
-    needed = move.is_needed(to_state(document), target)
+    needed = move.is_needed(pull_state(standing, directory, tools), target)
     if needed:
         _ask(config.setup.name, move, tools, yes=yes)
-    backup = _copy(document, move, tools, patience) if needed else None
+    backup = _copy(move, tools, patience) if needed else None
     _adopt(move, tools, lock=lock, keep=backup is None)
     if backup:
         _tell(move, backup, tools)
@@ -159,22 +157,28 @@ def _ask(name: str, move: Move, tools: Tools, *, yes: bool) -> None:
     )
 
 
-def _copy(document: Mapping[str, Any], move: Move, tools: Tools, patience: Patience) -> Path:
+def _copy(move: Move, tools: Tools, patience: Patience) -> Path:
     """Write a state where it is wanted, and return the file that keeps it as it was."""
-    backup = _backup_path(move.directory)
-    write_private(backup, json.dumps(document, indent=2) + "\n")
     with opened(move.source, move.directory, tools) as terraform:
         patience.insist(terraform.try_lock)
+    document = pull_document(move.source, move.directory, tools)
+    source = to_state(document)
+    backup = _backup_path(move.directory)
+    write_private(backup, json.dumps(document, indent=2) + "\n")
     with opened(move.target, move.directory, tools) as terraform:
-        if to_state(terraform.pull_state()).empty:
-            patience.insist(lambda: terraform.push_state(backup))
-        # Terraform gave it a new lineage where there was no state; the second time it takes the one it is given.
-        patience.insist(lambda: terraform.push_state(backup, force=True))
+        target = to_state(terraform.pull_state())
+        if move.is_needed(source, target):
+            if target.empty or target.lineage == source.lineage:
+                patience.insist(lambda: terraform.push_state(backup))
+            if target.lineage != source.lineage:
+                # Terraform gives it a new lineage where there was no state, and its own only to one that is there.
+                patience.insist(lambda: terraform.push_state(backup, force=True))
         written = to_state(terraform.pull_state())
-    if not written.is_same(to_state(document)):
+    unchanged = to_state(pull_document(move.source, move.directory, tools)) == source
+    if not written.is_same(source) or not unchanged:
         raise StateError(
-            f"the state at {move.target.describe(move.directory)} is not what was written there",
-            hint=f"it is unharmed at {move.source.describe(move.directory)}, and {backup} is a copy",
+            f"somebody else changed the state while it moved {move}",
+            hint=f"run the command again; {backup} keeps it as it was",
         )
     return backup
 

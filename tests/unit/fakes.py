@@ -107,6 +107,8 @@ class World:
     # the states that lie in buckets, each by the name of its place, and what is unwise about those
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     unwise: list[str] = field(default_factory=list)
+    on_lock: Callable[[], object] = lambda: None
+    on_push: Callable[[], object] = lambda: None
     # the reporter
     interactive: bool = False
     answer: bool = False
@@ -249,6 +251,7 @@ class FakeTerraform:
 
     def try_lock(self) -> None:
         self.world.call("try_lock", self.place)
+        self.world.on_lock()
 
     def push_state(self, file: Path, *, force: bool = False) -> None:
         self.world.call("push_state", self.place, force)
@@ -256,6 +259,7 @@ class FakeTerraform:
         if self.place not in self.world.states:
             state["lineage"] = f"new at {self.place}"  # as Terraform does
         self.world.states[self.place] = state
+        self.world.on_push()
 
     @property
     def place(self) -> str:

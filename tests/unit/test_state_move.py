@@ -115,6 +115,32 @@ def test_from_home_to_a_bucket(world: World, recorded: bool) -> None:
     assert find_declared(world.directory) == backend_of(s3_config())
 
 
+def test_what_an_apply_has_changed_before_it_let_go_of_the_lock_moves_too(world: World) -> None:
+    standing(world, s3_config(), recorded=True)
+    world.states[PLACE] = state()
+    newer = state(serial=4, resources=[HEAD, HEAD])
+    world.on_lock = lambda: world.states.update({PLACE: newer})
+    up(world, s3_config(key="other"))
+    assert world.states == {PLACE: newer, OTHER: newer}
+
+
+def test_a_state_that_is_changed_while_it_moves_is_moved_the_next_time(world: World) -> None:
+    standing(world, s3_config(), recorded=True)
+    world.states[PLACE] = state()
+    newer = state(serial=4, resources=[HEAD, HEAD])
+    world.on_push = lambda: world.states.update({PLACE: newer})
+    with pytest.raises(StateError) as caught:
+        up(world, s3_config(key="other"))
+    (backup,) = world.directory.glob("*.backup")
+    assert (caught.value.message, caught.value.hint) == (
+        f"somebody else changed the state while it moved from {PLACE} to {OTHER}",
+        f"run the command again; {backup} keeps it as it was",
+    )
+    assert find_declared(world.directory) == backend_of(s3_config())
+    up(world, s3_config(key="other"))
+    assert world.states[OTHER] == newer
+
+
 def test_from_a_bucket_to_another_place_in_it(world: World) -> None:
     standing(world, s3_config(), recorded=True)
     world.states[PLACE] = state()
@@ -162,15 +188,15 @@ def test_what_somebody_has_moved_already_is_taken_as_it_is(world: World, target:
 
 
 @pytest.mark.parametrize(
-    "target",
-    [state(serial=2, resources=[HEAD, HEAD]), state("new at other", 1)],
+    ("target", "force"),
+    [(state(serial=2, resources=[HEAD, HEAD]), False), (state("new at other", 1), True)],
     ids=["an older one", "cut short"],
 )
-def test_what_was_left_half_way_is_moved_again(world: World, target: dict[str, Any]) -> None:
+def test_what_was_left_half_way_is_moved_again(world: World, target: dict[str, Any], force: bool) -> None:
     standing(world, s3_config(), recorded=True)
     world.states |= {PLACE: state(), OTHER: target}
     up(world, s3_config(key="other"))
-    assert (asked(world, "push_state"), world.states[OTHER]) == ([("push_state", OTHER, True)], state())
+    assert (asked(world, "push_state"), world.states[OTHER]) == ([("push_state", OTHER, force)], state())
 
 
 @pytest.mark.parametrize(
