@@ -57,9 +57,8 @@ def down(
     if not (directory / "main.tf").exists():
         return _down_without_root(reference, tools, directory)
     refuse_foreign(directory, ["main.tf"])
-    patience = Patience(
-        min(lock_timeout, deadline), clock=tools.clock, reporter=tools.reporter, directory=directory
-    )
+    seconds = min(lock_timeout, deadline)
+    patience = Patience(seconds, clock=tools.clock, reporter=tools.reporter, directory=directory)
     while True:
         try:
             with lock_cluster(directory, command=COMMAND) as lock:
@@ -77,8 +76,12 @@ def down(
             waited = True
             if not wait and tools.provider.all_shutting_down(reference.name):
                 return DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")
-            _check_deadline(reference, tools, until)
-            tools.clock.sleep(_ASK_SECONDS)
+            _let_other_down_work(reference, tools, until)
+
+
+def _let_other_down_work(reference: ClusterReference, tools: Tools, until: float) -> None:
+    _check_deadline(reference, tools, until)
+    tools.clock.sleep(_ASK_SECONDS)
 
 
 def agree_to_end_jobs(reference: ClusterReference, tools: Tools, *, yes: bool) -> None:

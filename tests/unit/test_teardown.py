@@ -16,6 +16,7 @@ from daft_launcher.models import InstanceState
 from daft_launcher.render import render_cluster
 from daft_launcher.state_dir import write_rendered
 from daft_launcher.teardown import DownResult
+from daft_launcher.terraform_lock import StateLock, StateLockedError
 
 EMPTY = json.dumps({"version": 4, "resources": []})
 STATE = json.dumps({"version": 4, "resources": [{"type": "aws_instance"}]})
@@ -269,6 +270,28 @@ def test_down_removes_what_an_up_has_made_meanwhile(world: World) -> None:
     world.clock.at.append((7.0, lambda: other.__exit__(None, None, None)))
     assert down(world) == DownResult(existed=True, gone=True)
     assert names(world)[:4] == ["check_access", "note", "open_terraform", "init"]
+
+
+def test_down_waits_for_another_machine_that_has_locked_the_state(world: World) -> None:
+    existing(world)
+    lock = StateLock(lock_id="1", path="p", who="ann@laptop", operation="apply", created=None)
+    world.destroy_fails = StateLockedError(lock)
+    world.clock.at.append((10.0, lambda: setattr(world, "destroy_fails", None)))
+    assert down(world) == DownResult(existed=True, gone=True)
+    assert [call for call in world.calls if call[0] == "note"] == [
+        ("note", "waiting for ann@laptop (apply) to unlock the state; Ctrl-C gives up")
+    ]
+
+
+def test_down_does_not_wait_for_another_machine_when_told_so(world: World) -> None:
+    existing(world)
+    world.left = LEFT
+    lock = StateLock(lock_id="1", path="p", who="ann@laptop", operation="apply", created=None)
+    world.destroy_fails = StateLockedError(lock)
+    with pytest.raises(StateLockedError) as caught:
+        down(world, lock_timeout=0)
+    assert caught.value.message == "Terraform's state p is locked by ann@laptop (apply)"
+    assert caught.value.hint.endswith("force-unlock 1`")
 
 
 def test_a_lock_whose_holder_says_nothing_is_heeded(world: World) -> None:
