@@ -80,12 +80,19 @@ class StateBucket:
         """
         from daft_launcher.providers.aws_bucket_making import BucketMaker
 
-        with self._access.asking("sts", self.region, "see whose account this is") as sts:
-            arn = sts.get_caller_identity()["Arn"]
+        partition, owner = self._account()
         with self._asking() as s3:
-            new = not self._find(s3, owner=arn.split(":")[4])
-            maker = BucketMaker(s3, self.name, self.region, partition=arn.split(":")[1])
+            new = not self._find(s3, owner=owner)
+            maker = BucketMaker(s3, self.name, self.region, partition=partition)
             return maker.make(kms_key_id=self._settings.get("kms_key_id"), new=new, agree=agree)
+
+    def _account(self) -> tuple[str, str | None]:
+        """Return the partition and the number of the account that these credentials are for."""
+        if self._settings.get("skip_requesting_account_id"):
+            return "aws", None
+        with self._access.asking("sts", self.region, "see whose account this is") as sts:
+            parts = sts.get_caller_identity()["Arn"].split(":")
+        return parts[1], parts[4]
 
     def _find(self, s3: S3Client, *, owner: str | None = None) -> bool:
         """Return whether the bucket exists. Raises AWSError when it is not for us, or elsewhere."""

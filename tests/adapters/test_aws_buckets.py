@@ -112,6 +112,28 @@ def test_a_bucket_in_another_region() -> None:
     assert caught.value.hint == 'write `region = "eu-west-1"` in [backend]'
 
 
+def test_a_store_without_accounts_is_not_asked_for_one() -> None:
+    answers = {"HeadBucket": "404", "CreateBucket": "AccessDenied"}
+    store = answering(answers, skip_requesting_account_id=True)
+    with pytest.raises(AWSError) as caught:
+        store.create(lambda question: False)
+    assert caught.value.message == (
+        "could not use the bucket `states` of [backend] in us-west-2: these AWS credentials may not do "
+        "`s3:CreateBucket` (AccessDenied)"
+    )
+
+
+def test_a_name_that_somebody_else_has() -> None:
+    answers = {"HeadBucket": "404", "CreateBucket": "BucketAlreadyExists"}
+    store = answering(answers, skip_requesting_account_id=True)
+    with pytest.raises(AWSError) as caught:
+        store.create(lambda question: False)
+    assert (caught.value.message, caught.value.hint) == (
+        "a bucket `states` exists already, in another account: names are shared by all of AWS",
+        "choose another `bucket` in [backend], for example with your company's name in it",
+    )
+
+
 def test_a_statement_is_added_to_a_policy_once() -> None:
     ours, theirs = tls_only("states", "aws-cn"), {"Sid": "Theirs", "Effect": "Allow"}
     assert ours["Resource"] == ["arn:aws-cn:s3:::states", "arn:aws-cn:s3:::states/*"]
