@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.backend import BACKEND_FILE, parse_backend
 from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
 from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
 from daft_launcher.patience import LOCK_TIMEOUT, Patience, PatientTerraform
@@ -104,7 +105,8 @@ def _agreed_plan(
     """Write the root, plan, and return the plan that the user agrees to; put everything back when there is none."""
     written = write_rendered(rendered, directory)
     try:
-        variables = tools.provider.operator_variables(directory)
+        shared = parse_backend(rendered.files[BACKEND_FILE]).remote
+        variables = tools.provider.operator_variables(directory, shared=shared)
         written.keep(OPERATOR_FILE)
         write_operator_variables(directory, variables)
         dead = tools.provider.dead_resources(directory)

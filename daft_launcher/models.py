@@ -105,8 +105,11 @@ class Provider(Protocol):
     def check_access(self) -> None:
         """Raise unless this machine may act for the user, before anything is changed."""
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        """Return the Terraform variables that belong to this machine and not into committed HCL."""
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
+        """Return the Terraform variables that belong to this machine and not into committed HCL.
+
+        `shared` says that another machine may have made the cluster, whose key is then the cluster's.
+        """
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes of one cluster, or of all clusters."""

@@ -83,7 +83,8 @@ def _copy_root(
     write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
     owner = directory if (directory / PRIVATE_KEY).exists() else scratch
-    write_operator_variables(scratch, tools.provider.operator_variables(owner))
+    variables = tools.provider.operator_variables(owner, shared=backend.remote)
+    write_operator_variables(scratch, variables)
     copy = scratch / "terraform.tfstate"
     copy.unlink(missing_ok=True)
     source = backend.local_path(directory)

@@ -77,9 +77,10 @@ class AWSProvider:
         with self._access.asking("sts", self._region, "use AWS") as sts:
             sts.get_caller_identity()
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
         """Return who may log in: this machine's address and public key, where the config names no others."""
-        return {"operator_cidrs": self._operator_cidrs(), "ssh_public_key": self._public_key(directory)}
+        key = self._public_key(directory, shared=shared)
+        return {"operator_cidrs": self._operator_cidrs(), "ssh_public_key": key}
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes of one cluster, or of all, in this region."""
@@ -160,16 +161,16 @@ class AWSProvider:
 
         return [f"{find_public_address()}/32"]
 
-    def _public_key(self, directory: Path) -> str | None:
+    def _public_key(self, directory: Path, *, shared: bool) -> str | None:
         if self._ssh_key_name:
             return None
         from daft_launcher import ssh
 
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
-        # What an apply was made with here is the cluster's key; elsewhere another machine may have made it.
+        # What an apply was made with here is the cluster's key, but no other.
         made_here = (directory / ssh.GENERATED_KEY).exists() and (directory / "logs" / "apply.jsonl").exists()
-        stored = None if made_here else read_reference(directory)
+        stored = read_reference(directory) if shared and not made_here else None
         registered = self._registered_key(stored["name"]) if stored else None
         return registered or ssh.make_key_pair(directory / ssh.GENERATED_KEY)
 

@@ -76,7 +76,7 @@ class LocalProvider:
     def check_access(self) -> None:
         """Return: this machine may always be used."""
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:  # noqa: ARG002 - the port's signature
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:  # noqa: ARG002 - the port's signature
         """Return the interpreter that starts and stops the nodes."""
         return {"python": sys.executable}
 

@@ -300,7 +300,7 @@ class TestOperatorVariables:
             (tmp_path / "logs" / "apply.jsonl").write_text("")
         keys = [{"KeyName": "daft-demo", "PublicKey": registered}] if registered else []
         calls = script(aws._access, "ec2", "us-west-2", lambda *_: {"KeyPairs": keys})
-        key = aws.operator_variables(tmp_path)["ssh_public_key"]
+        key = aws.operator_variables(tmp_path, shared=True)["ssh_public_key"]
         filters = [*OURS, {"Name": "tag:daft:cluster", "Values": ["demo"]}]
         for _, call in calls:
             call["Filters"].sort(key=str)

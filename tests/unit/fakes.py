@@ -164,8 +164,8 @@ class FakeProvider:
     def check_access(self) -> None:
         self.world.call("check_access")
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        self.world.call("operator_variables", directory)
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
+        self.world.call("operator_variables", directory, *(["shared"] if shared else []))
         return self.world.operator
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:

@@ -85,9 +85,10 @@ def said(world: World) -> list[str]:
 
 def test_a_new_cluster_looks_whether_its_place_is_free_and_moves_nothing(world: World) -> None:
     up(world, s3_config(), yes=False)
-    assert asked(world, "check_bucket", "pull_state", "push_state") == [
+    assert asked(world, "check_bucket", "pull_state", "push_state", "operator_variables") == [
         ("check_bucket", "states"),
         ("pull_state", PLACE),
+        ("operator_variables", world.directory, "shared"),
     ]
 
 
