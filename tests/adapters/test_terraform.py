@@ -304,11 +304,12 @@ def replace_text(name: str, before: str, after: str) -> Callable[[Bench], None]:
         replace_text("modules/aws/versions.tf", "versions", "other versions"),
         replace_text("modules/more/versions.tf", "new", "new"),
         replace_text(".terraform.lock.hcl", "new", "new"),
+        replace_text(".terraform/terraform.tfstate", "by hand", "by hand"),
         lambda bench: (bench.root.parent / "provider").rmdir(),
         lambda bench: (bench.root / ".terraform/daft-init").unlink(),
         lambda bench: bench.environ.update(DAFT_TERRAFORM_PLUGIN_DIR="/mirror"),
     ],
-    ids=["backend", "version", "module", "new module", "lock file", "lost provider", "stamp", "mirror"],
+    ids=["backend", "version", "module", "new module", "lock", "record", "lost provider", "stamp", "mirror"],
 )
 def test_what_changed_needs_another_init(bench: Bench, change: Callable[[Bench], object]) -> None:
     again = initialised(bench)
