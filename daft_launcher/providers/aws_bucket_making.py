@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 from daft_launcher.errors import AWSError
 from daft_launcher.providers.aws_buckets import (
     MANAGED_BY,
-    ask,
     closed,
     encryption_rule,
     is_closed,
+    read,
     tls_only,
     with_statement,
 )
@@ -76,12 +76,14 @@ class BucketMaker:
 
     def _steps(self, kms_key_id: str | None, tags: dict[str, str]) -> Iterator[Step]:
         s3, bucket = self._s3, self._bucket
-        if not is_closed(ask(lambda: s3.get_public_access_block(Bucket=bucket)) or {}):
+        block = read(lambda: s3.get_public_access_block(Bucket=bucket))
+        if block is not None and not is_closed(block):
             yield (
                 "public access blocked",
                 lambda: s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed()),
             )
-        if (ask(lambda: s3.get_bucket_versioning(Bucket=bucket)) or {}).get("Status") != "Enabled":
+        versioning = read(lambda: s3.get_bucket_versioning(Bucket=bucket))
+        if versioning is not None and versioning.get("Status") != "Enabled":
             yield (
                 "older versions kept",
                 lambda: s3.put_bucket_versioning(
@@ -94,7 +96,10 @@ class BucketMaker:
             yield "tagged `daft:managed-by`", lambda: self._tag({**tags, **MANAGED_BY})
 
     def _encryption_step(self, kms_key_id: str | None) -> Iterator[Step]:
-        rule: Any = encryption_rule(ask(lambda: self._s3.get_bucket_encryption(Bucket=self._bucket)) or {})
+        answer = read(lambda: self._s3.get_bucket_encryption(Bucket=self._bucket))
+        if answer is None:
+            return
+        rule: Any = encryption_rule(answer)
         now = rule["ApplyServerSideEncryptionByDefault"] if rule else {}
         if now and (kms_key_id is None or now.get("KMSMasterKeyID") == kms_key_id):
             return
@@ -110,8 +115,10 @@ class BucketMaker:
         )
 
     def _policy_step(self) -> Iterator[Step]:
-        policy = (ask(lambda: self._s3.get_bucket_policy(Bucket=self._bucket)) or {}).get("Policy")
-        changed = with_statement(policy, tls_only(self._bucket, self._partition))
+        answer = read(lambda: self._s3.get_bucket_policy(Bucket=self._bucket))
+        if answer is None:
+            return
+        changed = with_statement(answer.get("Policy"), tls_only(self._bucket, self._partition))
         if changed is not None:
             yield (
                 "connections without TLS refused",
@@ -119,7 +126,7 @@ class BucketMaker:
             )
 
     def _tags(self) -> dict[str, str]:
-        answer = ask(lambda: self._s3.get_bucket_tagging(Bucket=self._bucket)) or {}
+        answer = read(lambda: self._s3.get_bucket_tagging(Bucket=self._bucket)) or {}
         return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", [])}
 
     def _tag(self, tags: dict[str, str]) -> None:

@@ -160,17 +160,17 @@ def _way(settings: Mapping[str, Any]) -> Way:
 
 
 def _is_versioned(s3: S3Client, bucket: str) -> bool | None:
-    answer = ask(lambda: s3.get_bucket_versioning(Bucket=bucket))
+    answer = _look(lambda: s3.get_bucket_versioning(Bucket=bucket))
     return None if answer is None else answer.get("Status") == "Enabled"
 
 
 def _is_closed(s3: S3Client, bucket: str) -> bool | None:
-    answer = ask(lambda: s3.get_public_access_block(Bucket=bucket))
+    answer = _look(lambda: s3.get_public_access_block(Bucket=bucket))
     return None if answer is None else is_closed(answer)
 
 
 def _encryption(s3: S3Client, bucket: str) -> object:
-    answer = ask(lambda: s3.get_bucket_encryption(Bucket=bucket))
+    answer = _look(lambda: s3.get_bucket_encryption(Bucket=bucket))
     return True if answer is None else encryption_rule(answer)
 
 
@@ -190,15 +190,25 @@ def encryption_rule(answer: Mapping[str, Any]) -> ServerSideEncryptionRuleTypeDe
     return next((rule for rule in rules if rule.get("ApplyServerSideEncryptionByDefault")), None)
 
 
-def ask(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the answer of whatever is called
-    """Return the answer; an empty one where there is nothing of it, None where it is not for us to know."""
+def read(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the answer of whatever is called
+    """Return the answer; an empty one where there is nothing of it, None where the store has no such thing."""
     try:
         return call()
     except ClientError as error:
         code = _code(error)
         if code in _NONE_OF_IT:
             return {}
-        if code in _REFUSED | _NOT_THERE | {"404", "NoSuchBucket", "PermanentRedirect", "301"}:
+        if code in _NOT_THERE:
+            return None
+        raise
+
+
+def _look(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - as above
+    """Return the same, and None as well where it is not for us to know."""
+    try:
+        return read(call)
+    except ClientError as error:
+        if _code(error) in _REFUSED | {"404", "NoSuchBucket", "PermanentRedirect", "301"}:
             return None
         raise
 

@@ -28,13 +28,18 @@ def bucket(**more: Any) -> StateBucket:
     return StateBucket(Backend(type="s3", settings={**SETTINGS, **more}))
 
 
-def answering(answers: dict[str, Any], **more: Any) -> StateBucket:
-    """Return a bucket of which S3 says this; an answer that is a string is the code of an error."""
+def answering(answers: dict[str, Any], *, written: list[str] | None = None, **more: Any) -> StateBucket:
+    """Return a bucket of which S3 says this; an answer that is a string is the code of an error.
+
+    `written` gets the names of the calls that change something.
+    """
     access = AWSAccess()
     client = boto3.client("s3", region_name="us-west-2")
 
     def reply(model: Any, **_: Any) -> tuple[Any, Any]:
         answer = answers.get(model.name, {})
+        if written is not None and not model.name.startswith(("Get", "Head")):
+            written.append(model.name)
         if isinstance(answer, str):
             raise ClientError({"Error": {"Code": answer, "Message": "no"}}, model.name)
         return type("Http", (), {"status_code": 200})(), {"ResponseMetadata": {"HTTPHeaders": {}}, **answer}
@@ -121,6 +126,29 @@ def test_a_store_without_accounts_is_not_asked_for_one() -> None:
         "could not use the bucket `states` of [backend] in us-west-2: these AWS credentials may not do "
         "`s3:CreateBucket` (AccessDenied)"
     )
+
+
+@pytest.mark.parametrize("call", ["GetBucketPolicy", "GetBucketTagging"])
+def test_what_may_not_be_read_is_never_written_over(call: str) -> None:
+    written: list[str] = []
+    store = answering({call: "AccessDenied"}, written=written, skip_requesting_account_id=True)
+    with pytest.raises(AWSError) as caught:
+        store.create(lambda question: True)
+    assert caught.value.message == (
+        f"could not use the bucket `states` of [backend] in us-west-2: these AWS credentials may not do `s3:{call}` "
+        "(AccessDenied)"
+    )
+    assert written == []
+
+
+def test_a_store_that_has_less_than_s3_gets_what_it_has() -> None:
+    has_not = ("GetPublicAccessBlock", "GetBucketEncryption", "GetBucketPolicy")
+    written: list[str] = []
+    store = answering(
+        dict.fromkeys(has_not, "NotImplemented"), written=written, skip_requesting_account_id=True
+    )
+    assert store.create(lambda question: True) == ["older versions kept", "tagged `daft:managed-by`"]
+    assert written == ["PutBucketVersioning", "PutBucketTagging"]
 
 
 def test_a_name_that_somebody_else_has() -> None:
