@@ -96,16 +96,16 @@ class StateBucket:
 
     def _find(self, s3: S3Client, *, owner: str | None = None) -> bool:
         """Return whether the bucket exists. Raises AWSError when it is not for us, or elsewhere."""
+        expected: Any = {"ExpectedBucketOwner": owner} if owner else {}
         try:
-            expected: Any = {"ExpectedBucketOwner": owner} if owner else {}
             answer: Any = s3.head_bucket(Bucket=self.name, **expected)
         except ClientError as error:
-            code = _code(error)
-            if code in ("404", "NoSuchBucket"):
+            told = self._reason(s3, error, expected)
+            if _code(told) in ("404", "NoSuchBucket"):
                 return False
-            if code in _REFUSED:
+            if _code(told) in _REFUSED:
                 raise self._closed_to_us() from None
-            raise
+            raise told from None
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         region = answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region
         if region != self.region:
@@ -114,6 +114,16 @@ class StateBucket:
                 hint=f'write `region = "{region}"` in [backend]',
             )
         return True
+
+    def _reason(self, s3: S3Client, error: ClientError, expected: Any) -> ClientError:  # noqa: ANN401 - options
+        """Return an error that says more: the answer to HEAD has no body, and expired credentials look refused."""
+        if _code(error) not in ("400", "403"):
+            return error
+        try:
+            s3.list_objects_v2(Bucket=self.name, MaxKeys=1, **expected)
+        except ClientError as telling:
+            return telling
+        return error
 
     def _closed_to_us(self) -> AWSError:
         profile = f" --profile {self._access.profile}" if self._access.profile else ""

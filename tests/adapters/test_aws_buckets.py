@@ -111,6 +111,29 @@ def test_a_bucket_that_is_not_to_be_used(code: str, kind: type[AWSError], said: 
     assert caught.value.message.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("head", "listing", "said"),
+    [
+        (
+            "400",
+            "ExpiredToken",
+            "could not use the bucket `states` of [backend] in us-west-2: the AWS credentials have e",
+        ),
+        (
+            "403",
+            "InvalidAccessKeyId",
+            "could not use the bucket `states` of [backend] in us-west-2: AWS does not accept",
+        ),
+        ("403", "AccessDenied", "the bucket `states` of [backend] is closed to these AWS credentials: "),
+        ("403", {}, "the bucket `states` of [backend] is closed to these AWS credentials: "),
+    ],
+)
+def test_what_head_does_not_say_is_asked_for(head: str, listing: Any, said: str) -> None:
+    with pytest.raises(AWSError) as caught:
+        answering({"HeadBucket": head, "ListObjectsV2": listing}).check()
+    assert caught.value.message.startswith(said)
+
+
 def test_a_bucket_in_another_region() -> None:
     with pytest.raises(AWSError) as caught:
         answering({"HeadBucket": {"BucketRegion": "eu-west-1"}}).check()
