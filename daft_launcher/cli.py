@@ -11,13 +11,15 @@ from typing import Annotated
 
 import typer
 
-from daft_launcher import cli_jobs
+from daft_launcher import cli_backend, cli_jobs
 from daft_launcher.cli_common import (
     DEFAULT_CONFIG,
     Boundary,
     ConfigOption,
     IdentityOption,
     ListFormat,
+    LockTimeoutOption,
+    NoWaitLockOption,
     ProviderChoice,
     ProviderOption,
     StateDirOption,
@@ -135,6 +137,8 @@ def up(
     step_timeout: Annotated[
         int, typer.Option(min=1, help="How many seconds the head may stay in one step of its bootstrap.")
     ] = 1200,
+    no_wait_lock: NoWaitLockOption = False,
+    lock_timeout: LockTimeoutOption = 1800,
 ) -> None:
     """Create the cluster, or converge it.
 
@@ -158,8 +162,14 @@ def up(
         if out:
             console_of(ctx).saved_plan(out, exposed=is_exposed(out))
         raise typer.Exit(2 if detailed_exitcode and not report.plan.empty else 0)
-    saved = read_saved_plan(from_plan) if from_plan else None
-    result = launcher.up(loaded, tools, yes=yes, step_timeout=step_timeout, saved=saved)
+    result = launcher.up(
+        loaded,
+        tools,
+        yes=yes,
+        step_timeout=step_timeout,
+        lock_timeout=0 if no_wait_lock else lock_timeout,
+        saved=read_saved_plan(from_plan) if from_plan else None,
+    )
     console_of(ctx).up(result)
 
 
@@ -173,6 +183,8 @@ def down(
     provider: ProviderOption = None,
     state_dir: StateDirOption = None,
     timeout: Annotated[int, typer.Option(min=1, help="How many seconds it may take.")] = 1800,
+    no_wait_lock: NoWaitLockOption = False,
+    lock_timeout: LockTimeoutOption = 1800,
 ) -> None:
     """Destroy the cluster.
 
@@ -180,11 +192,17 @@ def down(
     """
     from daft_launcher import teardown
     from daft_launcher.config import load_reference
+    from daft_launcher.restore import restore_root
 
     reference = load_reference(config).on(provider.value if provider else None)
-    tools = open_workshop(ctx, config, state_dir).tools_for_removal(reference)
+    workshop = open_workshop(ctx, config, state_dir)
+    tools = workshop.tools_for_removal(reference)
+    if restore_root(reference, tools):
+        tools = workshop.tools_for_removal(reference)
     teardown.agree_to_end_jobs(reference, tools, yes=yes)
-    console_of(ctx).down(reference.name, teardown.down(reference, tools, wait=wait, deadline=timeout))
+    patience = 0 if no_wait_lock else lock_timeout
+    result = teardown.down(reference, tools, wait=wait, deadline=timeout, lock_timeout=patience)
+    console_of(ctx).down(reference.name, result)
 
 
 @app.command("list")
@@ -247,6 +265,7 @@ def render(
     console_of(ctx).note(f"{directory}: {len(changed)} of {len(rendered.files)} files written")
 
 
+app.add_typer(cli_backend.app, name="backend")
 app.command()(cli_jobs.submit)
 app.command()(cli_jobs.dashboard)
 app.command("jobs")(cli_jobs.list_jobs)

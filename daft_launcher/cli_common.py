@@ -50,6 +50,15 @@ StateDirOption = Annotated[
     ),
 ]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Agree beforehand.")]
+NoWaitLockOption = Annotated[
+    bool, typer.Option("--no-wait-lock", help="Fail at once when somebody else works on the cluster.")
+]
+LockTimeoutOption = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How many seconds to wait for somebody else who works on the cluster."
+    ),
+]
 DEFAULT_CONFIG = Path(".daft.toml")
 
 

@@ -128,17 +128,50 @@ class Prices(_Table):
     )
 
 
+class AssumeRole(_Table):
+    """The role to take on before the bucket is used, as where it belongs to an account of its own."""
+
+    role_arn: shape.RoleArn = Field(description="The role. Required.")
+    session_name: shape.SessionName | None = Field(None, description="What CloudTrail calls the session.")
+    external_id: shape.Line | None = Field(None, description="What the role's trust policy asks for.")
+
+
 class S3Backend(_Table):
-    """Terraform's state in an S3 bucket."""
+    """Terraform's state in an S3 bucket; the keys are those of Terraform's own backend."""
 
     type: Literal["s3"]
-    bucket: shape.Bucket
-    key: shape.Line | None = Field(None, description="Default: daft/<name>/terraform.tfstate")
+    bucket: shape.Bucket = Field(description="The bucket; `daft backend create` makes it. Required.")
+    key: shape.StateKey | None = Field(None, description="Default: daft/<name>/terraform.tfstate")
     region: shape.Region | None = Field(None, description="The bucket's region. Default: the cluster's.")
-    profile: shape.Line | None = None
-    kms_key_id: shape.Line | None = None
-    encrypt: bool = True
-    use_lockfile: bool = True
+    profile: shape.Line | None = Field(
+        None, description="The profile of the AWS configuration to use. Default: that of [aws]."
+    )
+    kms_key_id: shape.Line | None = Field(
+        None, description="The KMS key to encrypt with. Default: a key of S3's own."
+    )
+    encrypt: bool = Field(True, description="Whether the state is encrypted where it lies.")
+    use_lockfile: bool = Field(True, description="Whether one at a time may change the state.")
+    assume_role: AssumeRole | None = Field(None, description="The role to take on for the bucket.")
+    allowed_account_ids: Annotated[tuple[shape.AccountId, ...], Field(strict=False, max_length=50)] = Field(
+        (), description="The AWS accounts in which the state may lie."
+    )
+    endpoints: dict[Literal["s3", "sts"], shape.Url] = Field(
+        default_factory=dict,
+        description="Other addresses of S3 and STS, as of a store that speaks as S3 does.",
+    )
+    use_path_style: bool | None = Field(
+        None, description="Whether the bucket stands in the path of addresses."
+    )
+    skip_credentials_validation: bool | None = Field(None, description="For stores without STS.")
+    skip_requesting_account_id: bool | None = Field(None, description="For stores without IAM and STS.")
+    skip_region_validation: bool | None = Field(None, description="For regions that Terraform does not know.")
+    skip_s3_checksum: bool | None = Field(None, description="For stores that know no checksums.")
+
+    @model_validator(mode="after")
+    def _a_key_encrypts(self) -> S3Backend:
+        if self.kms_key_id and not self.encrypt:
+            raise ValueError("has a kms_key_id and `encrypt = false`: leave one of the two out")
+        return self
 
 
 class LocalBackend(_Table):
@@ -184,10 +217,27 @@ class ClusterReference(BaseModel):
     region: shape.Region = "us-west-2"
     ssh_user: shape.SshUser = "ec2-user"
     profile: str | None = None
+    backend: Any = None
 
     def on(self, provider: ProviderName | None) -> ClusterReference:
         """Return the cluster of the same name at another provider."""
         return self.model_copy(update={"provider": provider}) if provider else self
+
+    def bare_config(self) -> ClusterConfig:
+        """Return a configuration that knows where the cluster is, and no more. Raises ConfigError."""
+        data = {
+            "setup": {"name": self.name, "provider": self.provider, "region": self.region},
+            "aws": {"profile": self.profile},
+            **({"backend": self.backend} if self.backend else {}),
+        }
+        try:
+            return ClusterConfig.model_validate(data)
+        except ValidationError as error:
+            problems = describe_problems(error.errors(include_url=False), text="", schema=ClusterConfig)
+        raise ConfigError(
+            "the configuration does not say where the state lies: " + "; ".join(said for _, said in problems),
+            hint="`daft up --plan` shows where the problem is",
+        )
 
 
 class _ReferenceFile(BaseModel):
@@ -195,6 +245,7 @@ class _ReferenceFile(BaseModel):
 
     setup: ClusterReference
     aws: Any = None
+    backend: Any = None
 
 
 def load_config(path: Path) -> ClusterConfig:
@@ -206,7 +257,8 @@ def load_reference(path: Path) -> ClusterReference:
     """Return which cluster `path` means, whatever else is wrong in it. Raises ConfigError."""
     file = _validate(_ReferenceFile, path)
     profile = file.aws.get("profile") if isinstance(file.aws, dict) else None
-    return file.setup.model_copy(update={"profile": profile if isinstance(profile, str) else None})
+    found = {"profile": profile if isinstance(profile, str) else None, "backend": file.backend}
+    return file.setup.model_copy(update=found)
 
 
 def config_schema() -> dict[str, Any]:

@@ -24,13 +24,13 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _shape(pattern: str, meaning: str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
+def _shape(pattern: str, meaning: str, *, then: Callable[[str], str] = str) -> Any:  # noqa: ANN401 - an Annotated alias has no narrower type
     compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
             raise ValueError(f"must be {meaning}, not {shown(value)}")
-        return value
+        return then(value)
 
     return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": pattern})]
 
@@ -103,6 +103,33 @@ def _state_path(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    """Check what S3 asks of a name beyond its shape.
+
+    The rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    """
+    if ".." in value:
+        raise ValueError(f"must be the name of an S3 bucket, without two dots in a row, not {shown(value)}")
+    if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", value):
+        raise ValueError(
+            f"must be the name of an S3 bucket, which cannot look like an address: {shown(value)}"
+        )
+    for start in ("xn--", "sthree-", "amzn-s3-demo-"):
+        if value.startswith(start):
+            raise ValueError(f"must be the name of an S3 bucket, which cannot start with {start!r}")
+    for end in ("-s3alias", "--ola-s3", ".mrap", "--x-s3", "--table-s3"):
+        if value.endswith(end):
+            raise ValueError(f"must be the name of an S3 bucket, which cannot end in {end!r}")
+    return value
+
+
+def _state_key(value: str) -> str:
+    # What Terraform's backend refuses: https://developer.hashicorp.com/terraform/language/backend/s3
+    if value.startswith("/") or value.endswith("/"):
+        raise ValueError(f"must not start or end with '/', not {shown(value)}")
+    return value
+
+
 def _version_from(
     floor: tuple[int, ...], example: str, *, pattern: str = _VERSION_PATTERN
 ) -> Callable[[str], str]:
@@ -152,7 +179,10 @@ SubnetId = _shape(r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$", "a subnet id like 'sub
 KeyName = _shape(r"^[ -~]{1,255}$", "the name of an EC2 key pair")
 InstanceProfile = _shape(r"^[\w+=,.@-]{1,128}$", "the name of an IAM instance profile")
 PolicyArn = _shape(r"^arn:aws[a-z-]*:iam::(aws|\d{12}):policy/[\w+=,.@/-]+$", "the ARN of an IAM policy")
-Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket")
+RoleArn = _shape(r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$", "the ARN of an IAM role")
+SessionName = _shape(r"^[\w+=,.@-]{2,64}$", "2 to 64 letters, digits or _ + = , . @ -")
+AccountId = _shape(r"^\d{12}$", "the number of an AWS account, as a string of 12 digits")
+Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket", then=_bucket)
 Cidr = Annotated[str, AfterValidator(_cidr)]
 PythonVersion = Annotated[
     str, AfterValidator(_version_from((3, 10), "3.12", pattern=r"3\.\d{1,2}(\.\d{1,2})?"))
@@ -163,6 +193,7 @@ Line = Annotated[str, AfterValidator(_text(longest=1024))]
 Url = Annotated[Line, AfterValidator(_url)]
 Wheels = Annotated[Line, AfterValidator(_wheels)]
 StatePath = Annotated[Line, AfterValidator(_state_path)]
+StateKey = Annotated[Line, AfterValidator(_state_key)]
 Command = Annotated[str, AfterValidator(_text(allowed_controls="\n\t", longest=65536))]
 TagKey = Annotated[str, AfterValidator(_tag_key)]
 TagValue = Annotated[str, AfterValidator(_tag_value)]

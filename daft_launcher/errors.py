@@ -46,6 +46,10 @@ class AWSError(ProviderError):
     """AWS refused a call or could not be reached."""
 
 
+class NoBucketError(AWSError):
+    """The bucket that is to hold Terraform's state does not exist."""
+
+
 class MissingCredentialsError(AWSError):
     """There are no AWS credentials on this machine at all."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.backend import BACKEND_FILE, parse_backend
 from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
 from daft_launcher.from_plan import check_saved, prepare_root, take_plan
-from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
+from daft_launcher.patience import LOCK_TIMEOUT, Patience, PatientTerraform
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
@@ -25,14 +27,16 @@ from daft_launcher.state_dir import (
     write_operator_variables,
     write_rendered,
 )
+from daft_launcher.state_move import settle_state
+from daft_launcher.terraform_lock import StalePlanError
 from daft_launcher.tools import Terraform, Tools
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
     from daft_launcher.saved_plan import SavedPlan
 
-_DOWN_SECONDS = 600
 _LOG_LINES = 15
+_PLANS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +48,20 @@ class UpResult:
 
 
 def up(
-    config: ClusterConfig, tools: Tools, *, yes: bool, step_timeout: float, saved: SavedPlan | None = None
+    config: ClusterConfig,
+    tools: Tools,
+    *,
+    yes: bool,
+    step_timeout: float,
+    lock_timeout: float = LOCK_TIMEOUT,
+    saved: SavedPlan | None = None,
 ) -> UpResult:
     """Create or converge a cluster and return when its head takes jobs; does not wait for workers.
 
-    `yes` agrees beforehand to replacing the head. `step_timeout` is how many seconds the head may stay in one
-    step of its bootstrap. `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be.
-    Raises DaftLauncherError; until the plan is agreed to, nothing has been changed.
+    `yes` agrees beforehand to replacing the head and to moving the state. `step_timeout` is how many seconds the
+    head may stay in one step of its bootstrap, `lock_timeout` how many others who work on the cluster are waited for.
+    `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be. Raises
+    DaftLauncherError; until the plan is agreed to, nothing has been changed but where the state lies.
     """
     rendered = render_cluster(config)
     directory = find_root(config, tools)
@@ -58,13 +69,17 @@ def up(
     tools.provider.check_access()
     if saved:
         check_saved(saved, config, rendered, directory, tools)
-    with made_directory(directory), _lock_after_down(directory, tools) as lock:
-        terraform = tools.open_terraform(directory, lock)
+    patience = Patience(lock_timeout, clock=tools.clock, reporter=tools.reporter, directory=directory)
+    with made_directory(directory), patience.hold("daft up") as lock:
+        settle_state(config, directory, tools, patience, lock=lock, yes=yes)
+        terraform = PatientTerraform(tools.open_terraform(directory, lock), patience)
         with plan_file_in(directory) as plan_file:
-            plan = _agreed_plan(rendered, directory, terraform, plan_file, tools, yes=yes, saved=saved)
+            agree = functools.partial(
+                _agreed_plan, rendered, directory, terraform, plan_file, tools, yes=yes, saved=saved
+            )
+            plan = agree()
             with _explaining_what_exists(config.setup.name, tools):
-                if not plan.empty:
-                    terraform.apply(plan_file)
+                _apply(plan, terraform, plan_file, tools, plan_again=None if saved else agree)
                 cluster = to_cluster(terraform.output().get("cluster"), directory)
                 _wait_for_head(cluster, tools, step_timeout)
     return UpResult(cluster=cluster, changed=not plan.empty)
@@ -99,13 +114,17 @@ def _agreed_plan(
     """Write the root, plan or take the saved plan, and return what the user agrees to; put all back when nothing."""
     written = write_rendered(rendered, directory)
     try:
-        variables = saved.origin.operator if saved else tools.provider.operator_variables(directory)
+        shared = parse_backend(rendered.files[BACKEND_FILE]).remote
+        variables = (
+            saved.origin.operator if saved else tools.provider.operator_variables(directory, shared=shared)
+        )
         written.keep(OPERATOR_FILE)
         write_operator_variables(directory, variables)
         if saved:
             prepare_root(saved, directory, written, terraform, tools)
         dead = tools.provider.dead_resources(directory)
-        terraform.init()
+        # The state is where the root says, so that what Terraform remembers of another place is of no use.
+        terraform.init(reconfigure=True)
         planned = take_plan(saved, terraform, plan_file) if saved else terraform.plan(plan_file, replace=dead)
         tools.reporter.planned(planned)
         _agree_to_replacing_head(planned, dead, tools.reporter, yes=yes, saved=saved)
@@ -115,23 +134,23 @@ def _agreed_plan(
     return planned
 
 
-@contextlib.contextmanager
-def _lock_after_down(directory: Path, tools: Tools) -> Iterator[int]:
-    """Hold the cluster's lock, after waiting for a `daft down` that still removes what was there before."""
-    waits_until, told = tools.clock.now() + _DOWN_SECONDS, False
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                lock = held.enter_context(lock_cluster(directory, command="daft up"))
-                break
-            except ClusterLockedError as error:
-                if not error.held_by("daft down") or tools.clock.now() >= waits_until:
-                    raise
-                if not told:
-                    tools.reporter.note(f"waiting for {error.holder} to end")
-                told = True
-                tools.clock.sleep(1)
-        yield lock
+def _apply(
+    plan: Plan, terraform: Terraform, plan_file: Path, tools: Tools, *, plan_again: Callable[[], Plan] | None
+) -> None:
+    """Make what was planned; when somebody else was quicker, what is planned then, if that may be."""
+    tries = 1
+    while not plan.empty:
+        try:
+            terraform.apply(plan_file)
+            break
+        except StalePlanError as error:
+            if plan_again is None:
+                error.hint = "save a new plan with `daft up --plan --out FILE`"
+            if plan_again is None or tries == _PLANS:
+                raise
+            tries += 1
+            tools.reporter.note("somebody else has changed the cluster meanwhile; planning again")
+            plan = plan_again()
 
 
 def _agree_to_replacing_head(

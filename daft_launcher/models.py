@@ -134,8 +134,11 @@ class Provider(Protocol):
     def account(self) -> str:
         """Return, in words, what holds its clusters apart from namesakes elsewhere."""
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        """Return the Terraform variables that belong to this machine and not into committed HCL."""
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
+        """Return the Terraform variables that belong to this machine and not into committed HCL.
+
+        `shared` says that another machine may have made the cluster, whose key is then the cluster's.
+        """
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         """Return the nodes of one cluster, or of all clusters."""

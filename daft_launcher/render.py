@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from daft_launcher.assets import find_asset
+from daft_launcher.backend import BACKEND_FILE, Backend
 from daft_launcher.models import PLACEHOLDER, ProviderName
 from daft_launcher.rendered import MARKER, REFERENCE_FILE, RenderedCluster, to_hcl
 
@@ -33,17 +34,21 @@ def render_cluster(config: ClusterConfig) -> RenderedCluster:
         "region": config.setup.region,
         "profile": config.aws.profile,
         "arguments": _arguments(config),
-        "backend": _backend(config),
-        "backend_type": config.backend.type,
     }
     files = {
         ".gitignore": _render("gitignore.j2", values),
-        "backend.tf": _render("backend.tf.j2", values),
+        BACKEND_FILE: render_backend(backend_of(config)),
         "main.tf": _render("main.tf.j2", values),
         REFERENCE_FILE: _reference(config),
         **_module_files(provider),
     }
     return RenderedCluster(files=dict(sorted(files.items())))
+
+
+def render_backend(backend: Backend) -> str:
+    """Return the file that tells Terraform where the state lies."""
+    settings = dict(sorted(backend.settings.items()))
+    return _render("backend.tf.j2", {"notice": _NOTICE, "backend_type": backend.type, "settings": settings})
 
 
 def render_starter_config(*, provider: ProviderName, name: str | None) -> str:
@@ -87,12 +92,16 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
     return {key: value for key, value in sorted(arguments.items()) if value not in (None, (), {})}
 
 
-def _backend(config: ClusterConfig) -> dict[str, object]:
+def backend_of(config: ClusterConfig) -> Backend:
+    """Return the backend that a configuration asks for, with what it leaves to us filled in."""
     settings = config.backend.model_dump(exclude={"type"}, exclude_none=True)
+    settings = {name: value for name, value in settings.items() if value not in ((), {})}
     if config.backend.type == "s3":
         settings.setdefault("key", f"daft/{config.setup.name}/terraform.tfstate")
         settings.setdefault("region", config.setup.region)
-    return dict(sorted(settings.items()))
+        if config.aws.profile:
+            settings.setdefault("profile", config.aws.profile)
+    return Backend(type=config.backend.type, settings=settings)
 
 
 def _reference(config: ClusterConfig) -> str:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daft_launcher.backend import Backend
 from daft_launcher.drift import Drift, find_drift
+from daft_launcher.errors import StateError
 from daft_launcher.from_plan import origin_of, planning_place, save_plan
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
 from daft_launcher.models import Plan, ProviderName
+from daft_launcher.planning_root import copy_root, copy_state
 from daft_launcher.price_inquiry import PriceInquiry
 from daft_launcher.prices import PriceReport
-from daft_launcher.render import render_cluster
-from daft_launcher.rendered import RenderedCluster
-from daft_launcher.saved_plan import LOCK_FILE, check_target, provider_versions
+from daft_launcher.render import backend_of, render_cluster
+from daft_launcher.saved_plan import check_target
 from daft_launcher.state_dir import (
-    PRIVATE_KEY,
     changed_files,
     made_directory,
     plan_file_in,
     refuse_foreign,
-    state_file,
-    write_operator_variables,
-    write_rendered,
 )
+from daft_launcher.state_move import find_backend_to_plan
 from daft_launcher.survey import Survey
 from daft_launcher.tools import Terraform, Tools
 
@@ -69,8 +66,11 @@ def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> Pla
         made_directory(scratch, instead="XDG_CACHE_HOME"),
         lock_cluster(scratch, command="daft up --plan") as lock,
     ):
-        operator = _copy_root(rendered, directory, scratch, tools)
-        state = _copy_state(rendered, directory, scratch)
+        backend = find_backend_to_plan(config, directory, tools)
+        if out:
+            _refuse_before_move(config, backend)
+        operator = copy_root(rendered, directory, scratch, backend, tools)
+        state = copy_state(backend, directory, scratch)
         terraform = tools.open_terraform(scratch, lock)
         prices = PriceInquiry(config, tools)
         with (
@@ -107,38 +107,9 @@ def _show(terraform: Terraform, plan_file: Path) -> tuple[str, Mapping[str, Any]
         return terraform.show(plan_file), document.result()
 
 
-def _copy_root(
-    rendered: RenderedCluster, directory: Path, scratch: Path, tools: Tools
-) -> Mapping[str, object]:
-    """Make a root to plan in, and return this machine's own variables in it."""
-    # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
-    owner = directory if (directory / PRIVATE_KEY).exists() else scratch
-    operator = tools.provider.operator_variables(owner)
-    write_operator_variables(scratch, operator)
-    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
-    _copy_lock_file(directory / LOCK_FILE, scratch / LOCK_FILE)
-    return operator
-
-
-def _copy_lock_file(source: Path, copy: Path) -> None:
-    """Plan with the providers that `up` would apply with; `init` may have added hashes of them to the copy."""
-    if source.exists():
-        selected = source.read_text(encoding="utf-8")
-        if not copy.exists() or provider_versions(copy.read_text(encoding="utf-8")) != provider_versions(
-            selected
-        ):
-            copy.write_text(selected, encoding="utf-8")
-
-
-def _copy_state(rendered: RenderedCluster, directory: Path, scratch: Path) -> Path | None:
-    """Copy a local state, if there is one, and return where Terraform has to be told that it lies."""
-    backend = rendered.files["backend.tf"]
-    if 'backend "local"' not in backend:
-        return None
-    copy = scratch / "terraform.tfstate"
-    copy.unlink(missing_ok=True)
-    source = state_file(directory)
-    if source is not None and source.exists():
-        shutil.copyfile(source, copy)
-        copy.chmod(0o600)
-    return copy if re.search(r"^\s*path\s*=", backend, re.MULTILINE) else None
+def _refuse_before_move(config: ClusterConfig, backend: Backend) -> None:
+    if not backend.is_where(backend_of(config)):
+        raise StateError(
+            "no plan is saved: the state moves first, and a plan is for the place where the state lies",
+            hint="move it with `daft up`, then save the plan",
+        )

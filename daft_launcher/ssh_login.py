@@ -205,8 +205,8 @@ def _choose(held: Sequence[PKey], identity: Path | None) -> Sequence[tuple[str, 
         return same
     if not held:
         raise TunnelError(
-            "there is no SSH key to log in with: none that `daft up` made, none of `ssh_key_name` in ~/.ssh, "
-            "none in an SSH agent",
-            hint="`-i KEY` names one",
+            "there is no SSH key to log in with: none that `daft up` made on this machine, none of `ssh_key_name` "
+            "in ~/.ssh, none in an SSH agent",
+            hint="`-i KEY` names one; a team shares one whose `ssh_key_name` stands in [aws]",
         )
     return [(f"the SSH agent's key {key.fingerprint}", key) for key in held]

@@ -110,6 +110,14 @@ def write_rendered(
     return written
 
 
+def write_generated(directory: Path, name: str, text: str) -> None:
+    """Write one generated file of a root. Raises StateError when the disk refuses."""
+    try:
+        _write(directory / name, text)
+    except OSError as error:
+        raise StateError(f"{error.filename} cannot be written: {error.strerror}") from None
+
+
 def write_operator_variables(directory: Path, variables: Mapping[str, object]) -> bool:
     """Keep this machine's own Terraform variables out of git, for the user alone; True when they changed.
 

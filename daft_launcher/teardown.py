@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError, TerraformError
 from daft_launcher.jobs import get_cluster, open_jobs
 from daft_launcher.lock import ClusterLockedError, lock_cluster
+from daft_launcher.patience import LOCK_TIMEOUT, Patience
+from daft_launcher.remote_state import to_state
 from daft_launcher.state_dir import may_hold_resources, refuse_foreign
+from daft_launcher.state_move import adopt_for_destroy, check_bucket, find_backend_to_leave
+from daft_launcher.terraform_lock import StateLockedError
 from daft_launcher.tools import RunningDestroy, Terraform, Tools
 
 if TYPE_CHECKING:
@@ -34,10 +38,18 @@ class DownResult:
     log: Path | None = None
 
 
-def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: float) -> DownResult:
+def down(
+    reference: ClusterReference,
+    tools: Tools,
+    *,
+    wait: bool,
+    deadline: float,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> DownResult:
     """Remove a cluster and return when all its instances have been asked to end, with `wait` when nothing is left.
 
-    `deadline` is how many seconds all of it may take. Raises ProviderError that names what could not be removed.
+    `deadline` is how many seconds all of it may take, `lock_timeout` how many others who work on the cluster are
+    waited for. Raises ProviderError that names what could not be removed.
     """
     tools.provider.check_access()
     directory = tools.state_dir.root_of(reference.name, reference.provider)
@@ -45,6 +57,8 @@ def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: flo
     if not (directory / "main.tf").exists():
         return _down_without_root(reference, tools, directory)
     refuse_foreign(directory, ["main.tf"])
+    seconds = min(lock_timeout, deadline)
+    patience = Patience(seconds, clock=tools.clock, reporter=tools.reporter, directory=directory)
     while True:
         try:
             with lock_cluster(directory, command=COMMAND) as lock:
@@ -52,14 +66,22 @@ def down(reference: ClusterReference, tools: Tools, *, wait: bool, deadline: flo
                 result = _destroy(reference, terraform, directory, tools, wait=wait, until=until)
                 # What another `down` has removed meanwhile was there when this one began.
                 return replace(result, existed=result.existed or waited)
+        except StateLockedError as error:
+            patience.wait_for_state(error)
+            waited = True
         except ClusterLockedError as error:
-            if not error.held_by(COMMAND):
-                raise
+            if not error.held_by(COMMAND) or not lock_timeout:
+                patience.wait_for_holder(error)
+                continue
             waited = True
             if not wait and tools.provider.all_shutting_down(reference.name):
                 return DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")
-            _check_deadline(reference, tools, until)
-            tools.clock.sleep(_ASK_SECONDS)
+            _let_other_down_work(reference, tools, until)
+
+
+def _let_other_down_work(reference: ClusterReference, tools: Tools, until: float) -> None:
+    _check_deadline(reference, tools, until)
+    tools.clock.sleep(_ASK_SECONDS)
 
 
 def agree_to_end_jobs(reference: ClusterReference, tools: Tools, *, yes: bool) -> None:
@@ -104,10 +126,8 @@ def _destroy(
     wait: bool,
     until: float,
 ) -> DownResult:
-    existed = may_hold_resources(directory) or bool(tools.provider.leftovers(reference.name))
-    if not existed:
+    if not _existed(reference, terraform, directory, tools):
         return DownResult(existed=False, gone=True)
-    terraform.init()
     running = terraform.start_destroy()
     # Nothing bills at home and it takes seconds: stay until the processes are gone.
     wait = wait or reference.provider == "local"
@@ -121,6 +141,22 @@ def _destroy(
             hint="finish with `daft down`",
         ) from None
     return DownResult(existed=True, gone=True)
+
+
+def _existed(reference: ClusterReference, terraform: Terraform, directory: Path, tools: Tools) -> bool:
+    """Make a root ready for its destroy, and return whether there is anything to remove."""
+    backend = find_backend_to_leave(directory, tools)
+    if backend and backend.remote:
+        check_bucket(backend, tools, warn=False)
+        adopt_for_destroy(backend, directory)
+        terraform.init(reconfigure=True)
+        held = not to_state(terraform.pull_state()).empty
+        return held or bool(tools.provider.leftovers(reference.name))
+    adopt_for_destroy(backend, directory)
+    if not may_hold_resources(directory) and not tools.provider.leftovers(reference.name):
+        return False
+    terraform.init(reconfigure=True)
+    return True
 
 
 def _handed_over(running: RunningDestroy, reference: ClusterReference, tools: Tools, until: float) -> bool:
@@ -145,6 +181,8 @@ def _finish(
         tools.clock.sleep(_POLL_SECONDS)
     try:
         running.wait()
+    except StateLockedError:
+        raise
     except TerraformError as error:
         if left := tools.provider.leftovers(reference.name):
             error.message += f"\nleft are:\n{_listed(left)}"

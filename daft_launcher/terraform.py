@@ -17,6 +17,7 @@ from daft_launcher.errors import TerraformError
 from daft_launcher.models import Plan, TerraformEvent
 from daft_launcher.terraform_binary import TerraformBinary
 from daft_launcher.terraform_events import to_plan
+from daft_launcher.terraform_lock import find_lock_error
 from daft_launcher.terraform_process import OnEvent, RunningTerraform
 
 
@@ -100,15 +101,6 @@ class TerraformRoot:
             )
         return document
 
-    def pull_state(self) -> Mapping[str, object]:
-        """Return the state as Terraform keeps it; empty when nothing was applied."""
-        text = self._capture("read the state", "state pull")
-        try:
-            state: Mapping[str, object] = json.loads(text or "{}")
-        except ValueError:
-            raise TerraformError(f"Terraform's state in {self.directory} cannot be read") from None
-        return state
-
     def apply(self, plan_file: Path) -> None:
         """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""
         with _private_files():
@@ -125,7 +117,6 @@ class TerraformRoot:
                 json=IsFlagged,
                 force=IsNotFlagged,
                 auto_approve=True,
-                lock_timeout="60s",
                 # Without a refresh nothing is looked up: an image that is no more must not keep a cluster alive.
                 refresh=False,
             )[0]
@@ -140,6 +131,28 @@ class TerraformRoot:
             raise TerraformError(
                 f"Terraform's outputs in {self.directory} cannot be read", hint="run `daft up` again"
             ) from None
+
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it; empty when nothing was applied."""
+        text = self._capture("read the state", "state pull", no_color=IsFlagged)
+        try:
+            state: Mapping[str, object] = json.loads(text or "{}")
+        except ValueError:
+            raise TerraformError(f"Terraform's state in {self.directory} cannot be read") from None
+        return state
+
+    def try_lock(self) -> None:
+        """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
+        # It marks nothing where there is no such resource, but it locks first, and needs no provider.
+        options: dict[str, Any] = {"allow_missing": IsFlagged, "no_color": IsFlagged}
+        with _private_files():
+            self._capture("lock the state", "taint", "terraform_data.none", **options)
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        """Write a state. Raises TerraformError over a newer one, or one of another line, unless `force` is on."""
+        options: dict[str, Any] = {"force": IsFlagged if force else IsNotFlagged, "no_color": IsFlagged}
+        with _private_files():
+            self._capture("write the state", "state push", str(file.resolve()), **options)
 
     def _run(self, what: str, verb: str, start: Callable[[], tuple[Any, Any, Any]]) -> list[TerraformEvent]:
         if self._stopped:
@@ -166,6 +179,8 @@ class TerraformRoot:
             raise TerraformError(f"{command[0]} cannot be run: {error.strerror}") from None
         if done.returncode:
             words = (done.stderr or done.stdout).strip()
+            if known := find_lock_error(words):
+                raise known
             raise TerraformError(f"Terraform could not {what} in {self.directory}:\n  {words}")
         return done.stdout
 

@@ -100,6 +100,8 @@ class InitStamp:
 
     def _text(self) -> str:
         parts = [self._runtime, _read(self._directory / "backend.tf"), *_requirements(self._directory)]
+        # What Terraform itself has noted of the backend: somebody may have initialised the root by hand since.
+        parts.append(_read(self._directory / ".terraform" / "terraform.tfstate"))
         return _digest([*parts, _read(self._directory / _LOCK_FILE)])
 
     def _providers_are_there(self) -> bool:

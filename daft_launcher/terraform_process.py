@@ -13,6 +13,7 @@ from pathlib import Path
 from daft_launcher.errors import TerraformError
 from daft_launcher.models import TerraformEvent
 from daft_launcher.terraform_events import describe_diagnostic, parse_event
+from daft_launcher.terraform_lock import find_lock_error
 
 OnEvent = Callable[[TerraformEvent], None]
 
@@ -89,6 +90,8 @@ class RunningTerraform:
         diagnostics = [event.diagnostic for event in self._events if event.diagnostic]
         errors = [describe_diagnostic(found) for found in diagnostics if found.severity == "error"]
         words = errors or [word for word in self._words if word.strip()] or [f"it ended with status {status}"]
+        if known := find_lock_error("\n".join(words)):
+            raise known
         raise TerraformError(f"Terraform could not {self._what}:\n  " + "\n  ".join(words), hint=_hint(words))
 
 
@@ -104,10 +107,6 @@ _HINTS = (
     (
         re.compile(r"data\.aws_subnet\.given"),
         "there is no such subnet in this region: choose another `subnet_id`",
-    ),
-    (
-        re.compile(r"state lock|Lock Info", re.IGNORECASE),
-        "somebody else is changing this cluster; try again when they are done",
     ),
     (
         re.compile(r"Failed to (query available provider packages|install provider)", re.IGNORECASE),

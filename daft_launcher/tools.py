@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from daft_launcher.backend import Backend
 from daft_launcher.models import Clock, Plan, Provider, Reporter
 from daft_launcher.state_dir import StateDir
 
@@ -24,6 +25,18 @@ class RunningDestroy(Protocol):
         """Follow it to its end; raises TerraformError when it failed."""
 
 
+class Bucket(Protocol):
+    """The bucket of a state that lies elsewhere. Every method raises ProviderError when it is not to be used."""
+
+    name: str
+
+    def check(self) -> list[str]:
+        """Return what is unwise about it, each as a sentence."""
+
+    def create(self, agree: Callable[[str], bool]) -> list[str]:
+        """Make it, or bring it into order, and return what was done; `agree` is asked before it changes another's."""
+
+
 class Terraform(Protocol):
     """One Terraform root, as the use cases need it."""
 
@@ -38,9 +51,6 @@ class Terraform(Protocol):
         self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
     ) -> Plan:
         """Return what an apply would change, and save it; `state` is a copy of a local state to plan on."""
-
-    def pull_state(self) -> Mapping[str, object]:
-        """Return the state as Terraform keeps it; empty when nothing was applied."""
 
     def show(self, plan_file: Path) -> str:
         """Return a saved plan as text."""
@@ -57,6 +67,15 @@ class Terraform(Protocol):
     def output(self) -> Mapping[str, object]:
         """Return the outputs by name."""
 
+    def pull_state(self) -> Mapping[str, object]:
+        """Return the state as Terraform keeps it, an empty one where there is none."""
+
+    def try_lock(self) -> None:
+        """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        """Write a state; without `force` only over an older one of the same line."""
+
     def stop(self) -> None:
         """End in order whatever runs in the root, and let nothing more start."""
 
@@ -68,6 +87,7 @@ class Tools:
     state_dir: StateDir
     provider: Provider
     open_terraform: Callable[[Path, int | None], Terraform]
+    open_bucket: Callable[[Backend], Bucket]
     reporter: Reporter
     clock: Clock
     cache: Path

@@ -12,9 +12,10 @@ from daft_launcher.models import Provider, Reporter
 from daft_launcher.state_dir import StateDir, read_reference
 
 if TYPE_CHECKING:
+    from daft_launcher.backend import Backend
     from daft_launcher.config import ClusterConfig, ClusterReference
     from daft_launcher.terraform_binary import TerraformBinary
-    from daft_launcher.tools import Terraform, Tools
+    from daft_launcher.tools import Bucket, Terraform, Tools
 
 
 class SystemClock:
@@ -57,6 +58,7 @@ class Workshop:
             state_dir=self.state_dir,
             provider=provider,
             open_terraform=self._open_terraform,
+            open_bucket=open_bucket,
             reporter=self.reporter,
             clock=SystemClock(),
             cache=cache_folder(),
@@ -82,6 +84,13 @@ class Workshop:
         from daft_launcher.terraform_binary import find_terraform
 
         return find_terraform(progress=self.reporter.note, environ=self.environ)
+
+
+def open_bucket(backend: Backend) -> Bucket:
+    """Return the bucket that holds a state."""
+    from daft_launcher.providers.aws_buckets import StateBucket
+
+    return StateBucket(backend)
 
 
 def _provider(config: ClusterConfig, state_dir: StateDir, identity_file: Path | None) -> Provider:

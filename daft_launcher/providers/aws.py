@@ -89,7 +89,7 @@ class AWSProvider:
             self.check_access()
         return f"AWS account {self._account}"
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
         """Return who may log in: this machine's address and public key, where nothing else names others.
 
         What the environment gives to Terraform is Terraform's to take, as where it runs without us; a key that was
@@ -99,7 +99,7 @@ class AWSProvider:
         if not os.environ.get(_CIDRS_GIVEN):
             variables["operator_cidrs"] = self._operator_cidrs()
         if self._identity_file or not os.environ.get(_KEY_GIVEN):
-            variables["ssh_public_key"] = self._public_key(directory)
+            variables["ssh_public_key"] = self._public_key(directory, shared=shared)
         return variables
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
@@ -199,14 +199,26 @@ class AWSProvider:
 
         return [f"{find_public_address()}/32"]
 
-    def _public_key(self, directory: Path) -> str | None:
+    def _public_key(self, directory: Path, *, shared: bool) -> str | None:
         if self._ssh_key_name:
             return None
         from daft_launcher import ssh
 
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
-        return ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+        # What an apply was made with here is the cluster's key, but no other.
+        made_here = (directory / ssh.GENERATED_KEY).exists() and (directory / "logs" / "apply.jsonl").exists()
+        stored = read_reference(directory) if shared and not made_here else None
+        registered = self._registered_key(stored["name"]) if stored else None
+        return registered or ssh.make_key_pair(directory / ssh.GENERATED_KEY)
+
+    def _registered_key(self, cluster: str) -> str | None:
+        """Return the public half of the key that a cluster was made with, None where it has none yet."""
+        with self._access.asking("ec2", self._region, "read the cluster's public key") as ec2:
+            answer = ec2.describe_key_pairs(Filters=cluster_filters(cluster), IncludePublicKey=True)
+        lines = [key.get("PublicKey", "") for key in answer["KeyPairs"]]
+        # EC2 adds a comment, which would be another key to Terraform.
+        return next((" ".join(line.split()[:2]) for line in lines if line), None)
 
 
 def _read(login: SshLogin, path: str) -> str:

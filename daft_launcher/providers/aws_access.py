@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from daft_launcher.providers.aws_errors import Asked, explain
@@ -21,11 +22,25 @@ READ_TIMEOUT_SECONDS = 8
 ATTEMPTS = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How AWS is reached otherwise than by the profile alone: other addresses, and a role to take on first.
+
+    `role` holds the parameters of AssumeRole, `region` is where STS is asked for it.
+    """
+
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    path_style: bool = False
+    role: Mapping[str, str] = field(default_factory=dict)
+    region: str = FALLBACK_REGION
+
+
 class AWSAccess:
     """AWS as one profile sees it. Nothing is loaded, and nobody is asked, before the first call."""
 
-    def __init__(self, *, profile: str | None = None) -> None:
+    def __init__(self, *, profile: str | None = None, way: Way | None = None) -> None:
         self._profile = profile
+        self._way = way or Way()
         self._loaded: boto3.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
         # botocore's clients may be shared between threads; making them may not.
@@ -72,22 +87,38 @@ class AWSAccess:
 
         with self._making:
             if self._loaded is None:
-                self._loaded = boto3.Session(profile_name=self._profile)
+                session = boto3.Session(profile_name=self._profile)
+                self._loaded = self._in_role(session) if self._way.role else session
             return self._loaded
 
-    def _client(self, service: str, region: str) -> Any:  # noqa: ANN401 - each service has a type of its own, which the callers name
-        from botocore.config import Config
+    def _in_role(self, session: boto3.Session) -> boto3.Session:
+        import boto3
 
+        granted = self._make(session, "sts", self._way.region).assume_role(**self._way.role)["Credentials"]
+        return boto3.Session(
+            aws_access_key_id=granted["AccessKeyId"],
+            aws_secret_access_key=granted["SecretAccessKey"],
+            aws_session_token=granted["SessionToken"],
+        )
+
+    def _client(self, service: str, region: str) -> Any:  # noqa: ANN401 - each service has a type of its own, which the callers name
         with self._making:
             if (service, region) not in self._clients:
-                config = Config(
-                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                    read_timeout=READ_TIMEOUT_SECONDS,
-                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                )
-                make: Any = self._session().client
-                self._clients[service, region] = make(service, region_name=region, config=config)
+                self._clients[service, region] = self._make(self._session(), service, region)
             return self._clients[service, region]
+
+    def _make(self, session: boto3.Session, service: str, region: str) -> Any:  # noqa: ANN401 - as above
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        )
+        if service == "s3" and self._way.path_style:
+            config = config.merge(Config(s3={"addressing_style": "path"}))
+        make: Any = session.client
+        return make(service, region_name=region, endpoint_url=self._way.endpoints.get(service), config=config)
 
 
 def _profiles() -> Sequence[str]:

@@ -82,7 +82,7 @@ class LocalProvider:
         """Return the name of this machine, which its clusters never leave."""
         return f"the machine {socket.gethostname()}"
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:  # noqa: ARG002 - the port's signature
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:  # noqa: ARG002 - the port's signature
         """Return the interpreter that starts and stops the nodes."""
         return {"python": sys.executable}
 

@@ -290,6 +290,32 @@ class TestOperatorVariables:
         assert first["ssh_public_key"] == ssh.public_key_of(tmp_path / "id_ed25519")
         assert aws.operator_variables(tmp_path) == first
 
+    @pytest.mark.parametrize(
+        ("registered", "applied", "asked"),
+        [("ssh-ed25519 AAAA daft-demo", False, 1), (None, False, 1), ("ssh-ed25519 AAAA x", True, 0)],
+        ids=["another machine's", "none", "this machine's"],
+    )
+    def test_the_key_that_a_cluster_was_made_with_is_kept(
+        self, tmp_path: Path, registered: str | None, applied: bool, asked: int
+    ) -> None:
+        aws = provider(ssh_allowed_cidrs=["10.0.0.0/8"])
+        (tmp_path / "cluster.json").write_text('{"name": "demo", "provider": "aws", "region": "us-west-2"}')
+        if applied:
+            ssh.make_key_pair(tmp_path / "id_ed25519")
+            (tmp_path / "logs").mkdir()
+            (tmp_path / "logs" / "apply.jsonl").write_text("")
+        keys = [{"KeyName": "daft-demo", "PublicKey": registered}] if registered else []
+        calls = script(aws._access, "ec2", "us-west-2", lambda *_: {"KeyPairs": keys})
+        key = aws.operator_variables(tmp_path, shared=True)["ssh_public_key"]
+        filters = [*OURS, {"Name": "tag:daft:cluster", "Values": ["demo"]}]
+        for _, call in calls:
+            call["Filters"].sort(key=str)
+        wanted = {"Filters": sorted(filters, key=str), "IncludePublicKey": True}
+        assert calls == [("DescribeKeyPairs", wanted)] * asked
+        made = tmp_path / "id_ed25519"
+        assert key == (ssh.public_key_of(made) if made.exists() else "ssh-ed25519 AAAA")
+        assert made.exists() is (applied or registered is None)
+
     def test_the_public_half_of_the_users_key(self, tmp_path):
         public = ssh.make_key_pair(tmp_path / "mine")
         (tmp_path / "state").mkdir()

@@ -49,6 +49,7 @@ def tools(login: SshLogin, tmp_path: Path) -> Tools:
         state_dir=StateDir(tmp_path),
         provider=Provider(login),
         open_terraform=None,
+        open_bucket=None,
         reporter=None,
         clock=None,
         cache=tmp_path,

@@ -557,10 +557,10 @@ def test_an_agent_with_more_keys_than_the_server_tries(sshd, agent, tmp_path):
 
 NO_KEY = (
     (
-        "there is no SSH key to log in with: none that `daft up` made, none of `ssh_key_name` in ~/.ssh, none in "
-        "an SSH agent"
+        "there is no SSH key to log in with: none that `daft up` made on this machine, none of `ssh_key_name` in "
+        "~/.ssh, none in an SSH agent"
     ),
-    "`-i KEY` names one",
+    "`-i KEY` names one; a team shares one whose `ssh_key_name` stands in [aws]",
 )
 
 

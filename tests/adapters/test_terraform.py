@@ -18,6 +18,7 @@ from daft_launcher.terraform import TerraformRoot
 from daft_launcher.terraform_binary import TerraformBinary
 from daft_launcher.terraform_events import plan_in
 from daft_launcher.terraform_init import missing_cli_config
+from daft_launcher.terraform_lock import StalePlanError, StateLockedError
 
 MAIN = (
     'terraform {\n  required_version = ">= 1.11.0"\n}\n\nmodule "cluster" {\n  source = "./modules/aws"\n}\n'
@@ -110,7 +111,7 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
         ["show", "-json", str(plan_file)],
         ["apply", *COMMON, "-auto-approve=true", str(plan_file)],
         ["output", "-json"],
-        ["destroy", *COMMON, "-auto-approve=true", "-lock-timeout=60s", "-refresh=false"],
+        ["destroy", *COMMON, "-auto-approve=true", "-refresh=false"],
     ]
     assert {call.cwd for call in bench.stub.calls} == {str(bench.root)}
     # What may hold secrets, state and plans, is for the user alone; providers in a shared cache are not.
@@ -307,11 +308,12 @@ def replace_text(name: str, before: str, after: str) -> Callable[[Bench], None]:
         replace_text("modules/aws/versions.tf", "versions", "other versions"),
         replace_text("modules/more/versions.tf", "new", "new"),
         replace_text(".terraform.lock.hcl", "new", "new"),
+        replace_text(".terraform/terraform.tfstate", "by hand", "by hand"),
         lambda bench: (bench.root.parent / "provider").rmdir(),
         lambda bench: (bench.root / ".terraform/daft-init").unlink(),
         lambda bench: bench.environ.update(DAFT_TERRAFORM_PLUGIN_DIR="/mirror"),
     ],
-    ids=["backend", "version", "module", "new module", "lock file", "lost provider", "stamp", "mirror"],
+    ids=["backend", "version", "module", "new module", "lock", "record", "lost provider", "stamp", "mirror"],
 )
 def test_what_changed_needs_another_init(bench: Bench, change: Callable[[Bench], object]) -> None:
     again = initialised(bench)
@@ -435,10 +437,6 @@ def test_a_failure_without_a_diagnostic(bench: Bench, script: str, said: str) ->
     ("words", "hint"),
     [
         (
-            "Error acquiring the state lock",
-            "somebody else is changing this cluster; try again when they are done",
-        ),
-        (
             "Failed to query available provider packages",
             "let DAFT_TERRAFORM_PLUGIN_DIR name a folder that holds the provider, set HTTPS_PROXY, or try again",
         ),
@@ -463,6 +461,45 @@ def test_a_failure_that_is_known_has_a_way_out(bench: Bench, words: str, hint: s
     assert bench.refusal(lambda: bench.terraform().apply(bench.root / "x")) == (
         f"Terraform could not apply the plan:\n  No\n  because: {words}",
         hint,
+    )
+
+
+def test_a_state_that_somebody_has_locked(bench: Bench) -> None:
+    info = "Lock Info:\n  ID:        abc\n  Path:      x/y\n  Operation: OperationTypePlan\n  Who:       ann@laptop\n"
+    bench.stub.says("plan", problem("error", "Error acquiring the state lock", info), status=1)
+    bench.stub.says("taint", "Error acquiring the state lock", info, status=1)
+    terraform = bench.terraform()
+    for run in (lambda: terraform.plan(bench.root / "x"), terraform.try_lock):
+        with pytest.raises(StateLockedError) as caught:
+            run()
+        assert caught.value.message == "Terraform's state x/y is locked by ann@laptop (plan)"
+    bench.stub.says("apply", problem("error", "Saved plan is stale", "It is."), status=1)
+    with pytest.raises(StalePlanError):
+        terraform.apply(bench.root / "x")
+
+
+def test_a_state_as_it_lies(bench: Bench) -> None:
+    bench.stub.does("state", "[ $2 = pull ] && echo '{\"serial\": 3}'; exit 0")
+    terraform = bench.terraform()
+    assert terraform.pull_state() == {"serial": 3}
+    terraform.push_state(bench.root / "a")
+    terraform.push_state(bench.root / "a", force=True)
+    terraform.try_lock()
+    assert bench.stub.argvs == [
+        ["state", "pull", "-no-color"],
+        ["state", "push", "-no-color", f"{bench.root}/a"],
+        ["state", "push", "-force", "-no-color", f"{bench.root}/a"],
+        ["taint", "-allow-missing", "-no-color", "terraform_data.none"],
+    ]
+    assert [call.umask for call in bench.stub.calls][1:] == ["0077"] * 3
+    bench.stub.does("state", "exit 0")
+    assert terraform.pull_state() == {}
+    bench.stub.does("state", "echo '{'")
+    assert bench.refusal(terraform.pull_state) == (f"Terraform's state in {bench.root} cannot be read", None)
+    bench.stub.does("state", "echo 'cannot import state with serial 1 over newer state' >&2; exit 1")
+    assert bench.refusal(lambda: terraform.push_state(bench.root / "a")) == (
+        f"Terraform could not write the state in {bench.root}:\n  cannot import state with serial 1 over newer state",
+        None,
     )
 
 

@@ -38,6 +38,12 @@ _PLAIN = (
         re.compile(r"of \S+ on \S+ \(process \d+\), since [-0-9]+ [:0-9]+ UTC"),
         "of WHO (process N), since THEN",
     ),
+    (
+        re.compile(r"\S+@\S+ \((\w+)\), since [-0-9]+ [:0-9]+ UTC"),
+        r"WHO (\1), since THEN",
+    ),
+    (re.compile(r"force-unlock [-0-9a-f]{36}"), "force-unlock ID"),
+    (re.compile(r"\.\d{8}T\d{6}Z\.backup"), ".THEN.backup"),
     (re.compile(r"(modules/aws/\w+\.tf):\d+"), r"\1:N"),
     (re.compile(r"RequestID: [-\w]+"), "RequestID: R"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "DAY"),
@@ -101,6 +107,7 @@ class Project:
     run: dict[str, object] = field(default_factory=dict)
     access: dict[str, object] = field(default_factory=lambda: {"ssh_allowed_cidrs": [f"{OPERATOR}/32"]})
     more: str = ""
+    backend: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root.mkdir()
@@ -114,9 +121,14 @@ class Project:
         """Write `.daft.toml`, with other values in [setup] from now on; None takes a key out."""
         self.setup |= setup
         values = {"name": self.name, "provider": "aws", "region": self.region, **self.setup}
-        tables = {"setup": values, "run": self.run, "aws": self.access}
+        tables = {"setup": values, "run": self.run, "aws": self.access, "backend": self.backend}
         text = "".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items() if table)
         (self.root / ".daft.toml").write_text(text + self.more)
+
+    def keep_state(self, **backend: object) -> None:
+        """Write `.daft.toml` with this [backend] from now on."""
+        self.backend = backend
+        self.write()
 
     def start(self, *args: str) -> Running:
         """Start the installed program as a user would."""
@@ -308,8 +320,14 @@ def answer(project: Project, *args: str, question: str, reply: str) -> tuple[int
 
 
 def _toml(table: Mapping[str, object]) -> str:
-    # A value of ours is a string, a number, or a list of strings: JSON says these as TOML does.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items() if value is not None)
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items() if value is not None)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    # Of a string, a number, a truth and a list of strings JSON says what TOML does.
+    return json.dumps(value)
 
 
 def _content(path: Path) -> str:

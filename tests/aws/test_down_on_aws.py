@@ -51,7 +51,7 @@ def test_down_goes_on_by_itself_and_up_waits_for_it(two: Two, slow_to_end: None)
     assert set(removed) <= set(done("removed", ADDRESSES).splitlines(keepends=True))
     assert {node.state for node in first} == {"shutting-down"}
     assert project.daft("down") == Seen(0, "", second_returned)
-    waiting = "waiting for `daft down` of WHO (process N), since THEN to end\n"
+    waiting = "waiting for `daft down` of WHO (process N), since THEN; Ctrl-C gives up\n"
     out = "brief: head i-1 at 1.2.3.4, 2 workers asked for\n"
     assert project.up() == Seen(0, out, waiting + created("the head is ready") + NEXT)
     assert {node.state for node in first} == {"terminated"}

@@ -146,7 +146,20 @@ def test_down_leaves_a_foreign_root_alone(terraform_desk: Desk):
 
 
 @pytest.mark.parametrize("command", ["up", "down"])
-def test_a_cluster_that_somebody_works_on(terraform_desk: Desk, command: str):
+@pytest.mark.parametrize(
+    ("options", "before"),
+    [
+        (["--no-wait-lock"], ""),
+        (["--lock-timeout", "0"], ""),
+        (
+            ["--lock-timeout", "1"],
+            "waiting for `daft up` of bob on desktop (process 4242), since 2026-01-02 03:04:05 UTC; Ctrl-C gives up\n",
+        ),
+    ],
+)
+def test_a_cluster_that_somebody_works_on(
+    terraform_desk: Desk, command: str, options: list[str], before: str
+):
     desk = terraform_desk
     desk.write(".daft.toml", LOCAL)
     assert desk.daft("render").status == 0
@@ -159,10 +172,11 @@ def test_a_cluster_that_somebody_works_on(terraform_desk: Desk, command: str):
         "since": "2026-01-02 03:04:05 UTC",
     }
     with _held(desk.write(".daft/demo.local/daft.lock", json.dumps(holder))), desk.unchanged():
-        assert desk.daft(command) == failed(
+        assert desk.daft(command, *options) == failed(
             ".daft/demo.local is locked by `daft up` of bob on desktop (process 4242), "
             "since 2026-01-02 03:04:05 UTC",
             "wait for it to end; what it does stands in .daft/demo.local/logs/",
+            before=before,
         )
 
 
@@ -176,7 +190,7 @@ def test_the_holder_of_a_lock_is_named_as_it_is(terraform_desk: Desk):
         try:
             while not (desk.root / "at-work").exists():
                 assert first.poll() is None, desk.end(first)
-            seen = desk.daft("up")
+            seen = desk.daft("up", "--no-wait-lock")
         finally:
             first.send_signal(signal.SIGINT)  # which ends its Terraform too
             desk.end(first)

@@ -14,6 +14,7 @@ from clikit import COMMANDS, LOCAL, Desk, Seen, failed
 CONFIG = ["-c", "--config"]
 KEY = ["-i", "--identity-file"]
 PLACE = ["--provider", "--state-dir"]
+LOCK = ["--no-wait-lock", "--lock-timeout"]
 #: The options of each command.
 OPTIONS = {
     "init-config": ["--provider", "--name"],
@@ -31,8 +32,9 @@ OPTIONS = {
         "--json",
         "--detailed-exitcode",
         "--step-timeout",
+        *LOCK,
     ],
-    "down": [*CONFIG, *PLACE, "--wait", "-y", "--yes", "--timeout"],
+    "down": [*CONFIG, *PLACE, "--wait", "-y", "--yes", "--timeout", *LOCK],
     "list": [*PLACE, "--region", "--all-regions", "--profile", "--format", "--json"],
     "render": [*CONFIG, *PLACE, "--out", "--check"],
     "submit": [*CONFIG, *KEY, *PLACE, "-w", "--working-dir", "--env", "--no-wait", "--job-id"],
@@ -41,6 +43,8 @@ OPTIONS = {
     "logs": [*CONFIG, *KEY, *PLACE, "--bootstrap"],
     "ssh": [*CONFIG, *KEY, *PLACE],
     "stop-job": [*CONFIG, *KEY, *PLACE],
+    "backend": [],
+    "backend create": ["-c", "--config", "-y", "--yes"],
 }
 GLOBAL_OPTIONS = ["--version", "--debug", "--no-color", "--install-completion", "--show-completion"]
 
@@ -53,7 +57,7 @@ def _options_in(text: str) -> set[str]:
 @pytest.mark.parametrize("command", OPTIONS)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_of_a_command(desk: Desk, command: str, option: str):
-    seen = desk.daft(command, option)
+    seen = desk.daft(*command.split(), option)
     assert (seen.status, seen.err) == (0, "")
     assert seen.out.startswith(f"Usage: daft {command} [OPTIONS]")
     assert _options_in(seen.out) == {"-h", "--help", *OPTIONS[command]}
@@ -72,12 +76,14 @@ def test_help(desk: Desk):
     assert (seen.status, seen.err) == (0, "")
     assert _options_in(seen.out) == {"-h", "--help", *GLOBAL_OPTIONS}
     commands = seen.out.partition("\nCommands:\n")[2].splitlines()
-    assert sorted(line.split()[0] for line in commands if line.startswith("  ")) == sorted(OPTIONS)
+    assert sorted(line.split()[0] for line in commands if line.startswith("  ")) == sorted(
+        {command.split()[0] for command in OPTIONS}
+    )
 
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_each_option_is_explained(desk: Desk, command: str):
-    options = desk.daft(command, "--help").out.partition("\nOptions:\n")[2]
+    options = desk.daft(*command.split(), "--help").out.partition("\nOptions:\n")[2]
     for line in re.findall(r"^  -.*", options, re.MULTILINE):
         assert re.match(r"  -\S.*?\s{2,}\S+ \S+", line), line
 

@@ -54,7 +54,15 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def test_the_cases_are_these() -> None:
-    assert CASES == ["full-aws", "hostile-strings", "local", "minimal-aws", "s3-backend", "spot-x86-eu"]
+    assert CASES == [
+        "full-aws",
+        "hostile-strings",
+        "local",
+        "minimal-aws",
+        "s3-backend",
+        "s3-role",
+        "spot-x86-eu",
+    ]
     assert sorted(path.parent.name for path in HERE.glob("*/expected")) == CASES
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,8 @@ from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupR
 from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.utils import parse_user_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+from moto.s3.models import FakeBucket, S3Backend
+from moto.s3.responses import S3Response
 
 from tests.moto.pricing import answering_price_list, spot_price_history
 
@@ -75,6 +78,9 @@ def corrected(server: MotoServer) -> Iterator[None]:
             (AutoScalingResponse, "start_instance_refresh", _start_instance_refresh),
             (SpotInstances, "describe_spot_price_history", _spot_price_history),
             (DomainDispatcherApplication, "get_application", _with_price_list(server)),
+            (S3Backend, "create_bucket", _closed_from_the_start(S3Backend.create_bucket)),
+            (S3Response, "_set_action", _recording_s3(S3Response._set_action, server)),
+            (FakeBucket, "get_permission", _over_tls(FakeBucket.get_permission)),
         ):
             undo.enter_context(patched(owner, name, replacement))
         yield
@@ -107,6 +113,15 @@ def _with_price_list(server: MotoServer) -> Callable[..., Any]:
 def _spot_price_history(response: Any) -> ActionResult:
     # moto's costs a thousandth of a cent in every zone, since 2006.
     return ActionResult(spot_price_history(response))
+
+
+def _recording_s3(set_action: Callable[..., None], server: MotoServer) -> Callable[..., None]:
+    # moto's S3 finds its way without call_action.
+    def recorded(response: S3Response, *args: Any) -> None:
+        set_action(response, *args)
+        server.requests.append(Request("s3", response.data["Action"], response.region))
+
+    return recorded
 
 
 def _with_default_image(load_amis: Callable[[AmiBackend], None]) -> Callable[[AmiBackend], None]:
@@ -228,6 +243,34 @@ def _start_instance_refresh(response: AutoScalingResponse) -> ActionResult:
     group.set_desired_capacity(0)
     group.set_desired_capacity(wanted)
     return ActionResult({"InstanceRefreshId": "08b91cf7-8fa6-48af-b6a6-d227f40f1b9b"})
+
+
+def _closed_from_the_start(create: Callable[..., FakeBucket]) -> Callable[..., FakeBucket]:
+    # As AWS does since 2023 where nobody asks: https://docs.aws.amazon.com/AmazonS3/latest/userguide/create-bucket-faq.html
+    def created(backend: S3Backend, name: str, *args: Any, **kwargs: Any) -> FakeBucket:
+        bucket = create(backend, name, *args, **kwargs)
+        every = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        backend.put_public_access_block(name, dict.fromkeys(every, "true"))
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        backend.put_bucket_encryption(name, {"Rule": rule})
+        return bucket
+
+    return created
+
+
+def _over_tls(get_permission: Callable[..., Any]) -> Callable[..., Any]:
+    # moto reads no conditions, and would deny all where whoever comes without TLS is denied.
+    def permission(bucket: FakeBucket, action: str, resource: str) -> Any:
+        if bucket.policy is None:
+            return get_permission(bucket, action, resource)
+        policy = json.loads(bucket.policy)
+        without_tls = {"Bool": {"aws:SecureTransport": "false"}}
+        kept = [one for one in policy["Statement"] if one.get("Condition") != without_tls]
+        seen = copy.copy(bucket)
+        seen.policy = json.dumps({**policy, "Statement": kept}).encode() if kept else None
+        return get_permission(seen, action, resource)
+
+    return permission
 
 
 def _set_state(instance: Instance, name: str, code: int) -> Any:

@@ -58,7 +58,9 @@ class MotoServer:
 
     def __enter__(self) -> MotoServer:
         with contextlib.ExitStack() as undo:
-            undo.enter_context(_environment(MOTO_IAM_LOAD_MANAGED_POLICIES="true"))
+            undo.enter_context(
+                _environment(MOTO_IAM_LOAD_MANAGED_POLICIES="true", MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS="false")
+            )
             undo.enter_context(_quiet("werkzeug"))
             undo.enter_context(corrected(self))
             self.reset()
@@ -99,6 +101,17 @@ class MotoServer:
         session: Any = boto3.Session(
             aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=region,
+        )
+        return session.client(service, endpoint_url=self.url)
+
+    def client_of(self, role: str, service: str, region: str = "us-west-2") -> Any:
+        """Return a client that acts in a role, as of another account."""
+        granted = self.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+        session: Any = boto3.Session(
+            aws_access_key_id=granted["AccessKeyId"],
+            aws_secret_access_key=granted["SecretAccessKey"],
+            aws_session_token=granted["SessionToken"],
             region_name=region,
         )
         return session.client(service, endpoint_url=self.url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from daft_launcher.backend import Backend, find_declared
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import TerraformError
 from daft_launcher.models import (
@@ -114,6 +116,11 @@ class World:
     on_apply: Callable[[], object] = lambda: None
     destroy_seconds: float = 3.0
     destroy_fails: BaseException | None = None
+    # the states that lie in buckets, each by the name of its place, and what is unwise about those
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unwise: list[str] = field(default_factory=list)
+    on_lock: Callable[[], object] = lambda: None
+    on_push: Callable[[], object] = lambda: None
     # the reporter
     interactive: bool = False
     answer: bool = False
@@ -131,6 +138,7 @@ class World:
             state_dir=self.state_dir,
             provider=FakeProvider(self),
             open_terraform=self.open_terraform,
+            open_bucket=self.open_bucket,
             reporter=FakeReporter(self),
             clock=self.clock,
             cache=self.root / "cache",
@@ -140,6 +148,9 @@ class World:
         self.call("open_terraform", directory)
         assert lock is not None
         return FakeTerraform(self, directory)
+
+    def open_bucket(self, backend: Backend) -> FakeBucket:
+        return FakeBucket(self, backend)
 
     def call(self, name: str, *arguments: object) -> None:
         self.calls.append((name, *arguments) if arguments else name)
@@ -168,8 +179,8 @@ class FakeProvider:
     def account(self) -> str:
         return self.world.account
 
-    def operator_variables(self, directory: Path) -> Mapping[str, object]:
-        self.world.call("operator_variables", directory)
+    def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
+        self.world.call("operator_variables", directory, *(["shared"] if shared else []))
         return self.world.operator
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
@@ -274,16 +285,34 @@ class FakeTerraform:
         ]
         return {"resource_changes": changes, **self.world.plan_json}
 
-    def pull_state(self) -> Mapping[str, object]:
-        self.world.call("pull_state")
-        return self.world.state
-
     def apply(self, plan_file: Path) -> None:
         assert plan_file.read_bytes() == self.world.plan_bytes
         (self.directory / "logs").mkdir(exist_ok=True)
         (self.directory / "logs" / "apply.jsonl").write_text("")
         self.world.on_apply()
         self.world.call("apply")
+
+    def pull_state(self) -> Mapping[str, object]:
+        self.world.call("pull_state", self.place)
+        return self.world.states.get(self.place, self.world.state)
+
+    def try_lock(self) -> None:
+        self.world.call("try_lock", self.place)
+        self.world.on_lock()
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        self.world.call("push_state", self.place, force)
+        state = json.loads(file.read_text())
+        if self.place not in self.world.states:
+            state["lineage"] = f"new at {self.place}"  # as Terraform does
+        self.world.states[self.place] = state
+        self.world.on_push()
+
+    @property
+    def place(self) -> str:
+        declared = find_declared(self.directory)
+        assert declared is not None
+        return declared.describe(self.directory)
 
     def stop(self) -> None:
         self.world.call("stop")
@@ -296,6 +325,21 @@ class FakeTerraform:
     def output(self) -> Mapping[str, object]:
         self.world.call("output")
         return self.world.outputs
+
+
+class FakeBucket:
+    """A bucket that says of itself what the world says."""
+
+    def __init__(self, world: World, backend: Backend) -> None:
+        self.world = world
+        self.name = backend.settings["bucket"]
+
+    def check(self) -> list[str]:
+        self.world.call("check_bucket", self.name)
+        return self.world.unwise
+
+    def create(self, agree: Callable[[str], bool]) -> list[str]:
+        raise NotImplementedError
 
 
 class FakeDestroy:

@@ -84,8 +84,16 @@ key = "some/where"
 region = "us-east-1"
 profile = "ops"
 kms_key_id = "alias/x"
-encrypt = false
+encrypt = true
 use_lockfile = false
+assume_role = { role_arn = "arn:aws:iam::123456789012:role/a/b", session_name = "us", external_id = "e" }
+allowed_account_ids = ["123456789012"]
+endpoints = { s3 = "https://s3.example.com", sts = "http://127.0.0.1:1" }
+use_path_style = true
+skip_credentials_validation = true
+skip_requesting_account_id = true
+skip_region_validation = true
+skip_s3_checksum = true
 
 [prices]
 gp3-gb-month = 0.0652
@@ -173,8 +181,20 @@ def test_every_key_is_taken(file: Path) -> None:
             "region": "us-east-1",
             "profile": "ops",
             "kms_key_id": "alias/x",
-            "encrypt": False,
+            "encrypt": True,
             "use_lockfile": False,
+            "assume_role": {
+                "role_arn": "arn:aws:iam::123456789012:role/a/b",
+                "session_name": "us",
+                "external_id": "e",
+            },
+            "allowed_account_ids": ("123456789012",),
+            "endpoints": {"s3": "https://s3.example.com", "sts": "http://127.0.0.1:1"},
+            "use_path_style": True,
+            "skip_credentials_validation": True,
+            "skip_requesting_account_id": True,
+            "skip_region_validation": True,
+            "skip_s3_checksum": True,
         },
         "prices": {
             "instance_hour": {"c7i-flex.large": 0.0763, "u-6tb1.112xlarge": 46.0},
@@ -380,6 +400,7 @@ def test_names_that_will_not_do(file: Path, name: str, said: str) -> None:
             "must be a region like 'us-west-2', not 'x'",
         ),
         ("backend", "type = 'local'\npath = 3", "must be a string, not 3"),
+        ("backend", "type = 's3'\nbucket = 'abc'\nkey = '/x'", "must not start or end with '/', not '/x'"),
     ],
 )
 def test_a_value_that_will_not_do(file: Path, table: str, line: str, said: str) -> None:
@@ -389,6 +410,28 @@ def test_a_value_that_will_not_do(file: Path, table: str, line: str, said: str) 
     number = text.rstrip("\n").count("\n") + 1
     key = line.split("\n")[-1].partition(" ")[0]
     assert problems(file, text) == [f"{number}: `{table}.{key}` {cut(said)}"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "said"),
+    [
+        ("a..b", "without two dots in a row, not 'a..b'"),
+        ("192.168.5.4", "which cannot look like an address: '192.168.5.4'"),
+        ("xn--abc", "which cannot start with 'xn--'"),
+        ("sthree-abc", "which cannot start with 'sthree-'"),
+        ("abc-s3alias", "which cannot end in '-s3alias'"),
+        ("abc--x-s3", "which cannot end in '--x-s3'"),
+    ],
+)
+def test_bucket_names_that_s3_does_not_give(file: Path, bucket: str, said: str) -> None:
+    text = f"{BASE}[backend]\ntype = 's3'\nbucket = '{bucket}'\n"
+    assert problems(file, text) == [f"6: `backend.bucket` must be the name of an S3 bucket, {said}"]
+
+
+def test_a_key_needs_encryption(file: Path) -> None:
+    text = f"{BASE}[backend]\ntype = 's3'\nbucket = 'abc'\nkms_key_id = 'x'\nencrypt = false\n"
+    said = "4: `backend` has a kms_key_id and `encrypt = false`: leave one of the two out"
+    assert problems(file, text) == [said]
 
 
 def cut(said: str) -> str:
@@ -784,7 +827,7 @@ def test_a_file_with_other_mistakes_still_names_its_cluster(
     file: Path, rest: str, profile: str | None
 ) -> None:
     file.write_text(f'{BASE}region = "eu-west-1"\nssh-user = "ubuntu"\n{rest}')
-    assert load_reference(file) == ClusterReference(
+    assert load_reference(file).model_copy(update={"backend": None}) == ClusterReference(
         name="demo", provider="aws", region="eu-west-1", ssh_user="ubuntu", profile=profile
     )
 
@@ -792,6 +835,35 @@ def test_a_file_with_other_mistakes_still_names_its_cluster(
 def test_aws_may_be_no_table_for_a_reference(file: Path) -> None:
     file.write_text(f"aws = 3\n{BASE}")
     assert load_reference(file) == ClusterReference(name="demo", provider="aws")
+
+
+def test_a_reference_knows_where_the_state_lies_whatever_else_is_wrong(file: Path) -> None:
+    bucket = "[backend]\ntype = 's3'\nbucket = 'states'\nkey = 'x'\n"
+    file.write_text(f"{BASE}number_of_workers = -3\nzzz = 1\n[aws]\nprofile = 'dev'\n{bucket}")
+    config = load_reference(file).bare_config()
+    assert config.model_dump(exclude_defaults=True) == {
+        "setup": {"name": "demo", "provider": "aws"},
+        "aws": {"profile": "dev"},
+        "backend": {"type": "s3", "bucket": "states", "key": "x"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("type = 's3'", "`backend.bucket` is required and missing"),
+        ("type = 's3'\nbucket = 'B'", "`backend.bucket` must be the name of an S3 bucket, not 'B'"),
+        ("bucket = 'abc'", "`backend.type` is required and missing"),
+    ],
+)
+def test_a_reference_to_a_state_that_cannot_be_found(file: Path, backend: str, said: str) -> None:
+    file.write_text(f"{BASE}[backend]\n{backend}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_reference(file).bare_config()
+    assert (caught.value.message, caught.value.hint) == (
+        f"the configuration does not say where the state lies: {said}",
+        "`daft up --plan` shows where the problem is",
+    )
 
 
 def test_a_reference_moves_to_another_provider(file: Path) -> None:

@@ -108,7 +108,7 @@ def test_up_asks_in_order_and_writes_the_root(world: World) -> None:
         ("open_terraform", world.directory),
         ("operator_variables", world.directory),
         ("dead_resources", world.directory),
-        "init",
+        ("init", "reconfigure"),
         ("plan", [], True),
         "planned",
         "apply",
@@ -283,33 +283,37 @@ def test_a_state_directory_that_cannot_be_made(world: World) -> None:
     assert world.state_dir.path.read_text() == "a file"
 
 
-def test_a_cluster_on_which_somebody_else_works_is_left_alone(world: World) -> None:
+@pytest.mark.parametrize("command", ["daft up", "daft down"])
+def test_a_cluster_on_which_somebody_else_works_is_left_alone(world: World, command: str) -> None:
     before = existing(world)
-    with lock_cluster(world.directory, command="daft up"):
-        message, hint = refusal(world, StateError)
-    assert message.startswith(f"{world.directory} is locked by `daft up` of ")
+    with lock_cluster(world.directory, command=command):
+        message, hint = refusal(world, StateError, lock_timeout=0)
+    assert message.startswith(f"{world.directory} is locked by `{command}` of ")
     assert hint == f"wait for it to end; what it does stands in {world.directory}/logs/"
     assert (world.calls, world.tree()) == (["check_access"], before)
 
 
-def test_up_waits_for_a_down_to_end(world: World) -> None:
+@pytest.mark.parametrize("command", ["daft up", "daft down"])
+def test_up_waits_for_somebody_else_to_end(world: World, command: str) -> None:
     existing(world)
-    other = lock_cluster(world.directory, command="daft down")
+    other = lock_cluster(world.directory, command=command)
     other.__enter__()
     world.clock.at.append((7.0, lambda: other.__exit__(None, None, None)))
     up(world)
-    notes = [call for call in world.calls if call[0] == "note"]
-    assert len(notes) == 1
-    assert notes[0][1].startswith("waiting for `daft down` of ")
+    (note,) = [call[1] for call in world.calls if call[0] == "note"]
+    assert (note.startswith(f"waiting for `{command}` of "), note.endswith("; Ctrl-C gives up")) == (
+        True,
+        True,
+    )
     assert (world.clock.now(), names(world)[-2:]) == (7.0, ["output", "watch_head"])
 
 
-def test_up_does_not_wait_for_a_down_for_ever(world: World) -> None:
+def test_up_does_not_wait_for_ever(world: World) -> None:
     existing(world)
     with lock_cluster(world.directory, command="daft down"):
-        message, _ = refusal(world, StateError)
+        message, _ = refusal(world, StateError, lock_timeout=60)
     assert message.startswith(f"{world.directory} is locked by `daft down` of ")
-    assert (names(world), world.clock.now() >= 60) == (["check_access", "note"], True)
+    assert (names(world), world.clock.now()) == (["check_access", "note"], 60)
 
 
 # What up says when it fails part of the way

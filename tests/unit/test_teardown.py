@@ -16,6 +16,7 @@ from daft_launcher.models import InstanceState
 from daft_launcher.render import render_cluster
 from daft_launcher.state_dir import write_rendered
 from daft_launcher.teardown import DownResult
+from daft_launcher.terraform_lock import StateLock, StateLockedError
 
 EMPTY = json.dumps({"version": 4, "resources": []})
 STATE = json.dumps({"version": 4, "resources": [{"type": "aws_instance"}]})
@@ -37,9 +38,11 @@ def existing(world: World, provider: str = "aws", state: str | None = STATE) -> 
     return directory
 
 
-def down(world: World, *, provider: str = "aws", wait: bool = False, deadline: float = 100.0) -> DownResult:
+def down(
+    world: World, *, provider: str = "aws", wait: bool = False, deadline: float = 100.0, **more: float
+) -> DownResult:
     reference = ClusterReference(name="demo", provider=provider)
-    return teardown.down(reference, world.tools(), wait=wait, deadline=deadline)
+    return teardown.down(reference, world.tools(), wait=wait, deadline=deadline, **more)
 
 
 def names(world: World) -> list[str]:
@@ -243,13 +246,52 @@ def test_a_second_down_does_not_wait_for_ever(world: World) -> None:
     assert "start_destroy" not in names(world)
 
 
-@pytest.mark.parametrize("command", ["daft up", "daft up --plan"])
-def test_what_an_up_works_on_is_not_removed(world: World, command: str) -> None:
+@pytest.mark.parametrize("command", ["daft up", "daft down"])
+def test_down_fails_at_once_when_told_to(world: World, command: str) -> None:
     directory = existing(world)
     with lock_cluster(directory, command=command), pytest.raises(StateError) as caught:
-        down(world)
+        down(world, lock_timeout=0)
     assert caught.value.message.startswith(f"{directory} is locked by `{command}` of ")
     assert names(world) == ["check_access"]
+
+
+def test_down_waits_for_an_up_and_not_for_ever(world: World) -> None:
+    directory = existing(world)
+    with lock_cluster(directory, command="daft up"), pytest.raises(StateError) as caught:
+        down(world, lock_timeout=50)
+    assert caught.value.message.startswith(f"{directory} is locked by `daft up` of ")
+    assert (names(world), world.clock.now()) == (["check_access", "note"], 50)
+
+
+def test_down_removes_what_an_up_has_made_meanwhile(world: World) -> None:
+    directory = existing(world)
+    other = lock_cluster(directory, command="daft up")
+    other.__enter__()
+    world.clock.at.append((7.0, lambda: other.__exit__(None, None, None)))
+    assert down(world) == DownResult(existed=True, gone=True)
+    assert names(world)[:4] == ["check_access", "note", "open_terraform", "init"]
+
+
+def test_down_waits_for_another_machine_that_has_locked_the_state(world: World) -> None:
+    existing(world)
+    lock = StateLock(lock_id="1", path="p", who="ann@laptop", operation="apply", created=None)
+    world.destroy_fails = StateLockedError(lock)
+    world.clock.at.append((10.0, lambda: setattr(world, "destroy_fails", None)))
+    assert down(world) == DownResult(existed=True, gone=True)
+    assert [call for call in world.calls if call[0] == "note"] == [
+        ("note", "waiting for ann@laptop (apply) to unlock the state; Ctrl-C gives up")
+    ]
+
+
+def test_down_does_not_wait_for_another_machine_when_told_so(world: World) -> None:
+    existing(world)
+    world.left = LEFT
+    lock = StateLock(lock_id="1", path="p", who="ann@laptop", operation="apply", created=None)
+    world.destroy_fails = StateLockedError(lock)
+    with pytest.raises(StateLockedError) as caught:
+        down(world, lock_timeout=0)
+    assert caught.value.message == "Terraform's state p is locked by ann@laptop (apply)"
+    assert caught.value.hint.endswith("force-unlock 1`")
 
 
 def test_a_lock_whose_holder_says_nothing_is_heeded(world: World) -> None:
