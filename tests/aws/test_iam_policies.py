@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import pytest
 from awskit import Project
 
-from tests.moto.server import MotoServer
+from tests.moto.server import MotoServer, Request
 
 pytestmark = pytest.mark.real
 
 POLICIES = Path(__file__).parents[2] / "docs" / "iam"
 REGION = "eu-central-1"
-NAMES = ["down", "jobs", "list", "up", "up-plan"]
+NAMES = ["backend-create", "down", "jobs", "list", "state", "state-read", "up", "up-plan"]
+BUCKET = "example-terraform-state"
 PROVIDER = "https://github.com/hashicorp/terraform-provider-aws/blob/v5.100.0/internal/service"
 
 
@@ -30,6 +31,9 @@ class Entry(NamedTuple):
     source: str
 
 
+#: S3's actions that IAM knows by another name
+#: (https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html).
+S3_ACTIONS = {"HeadBucket": "ListBucket"}
 #: Asked, and not allowed by any policy.
 NEEDLESS = [
     Entry(
@@ -83,11 +87,43 @@ class Asked:
         with self.project.head_says("ready"):
             seen = self.project.daft(*words)
         assert seen.status == status, seen
-        self.actions[name] |= {f"{request.service}:{request.action}" for request in requests}
+        self.actions[name] |= {_action(request) for request in requests}
+
+
+def _action(request: Request) -> str:
+    action = S3_ACTIONS.get(request.action, request.action) if request.service == "s3" else request.action
+    return f"{request.service}:{action}"
 
 
 @pytest.fixture(scope="module")
-def asked(aws: MotoServer, new_project: Callable[..., Project]) -> Mapping[str, set[str]]:
+def asked(asked_here: Mapping[str, set[str]], asked_of_s3: Mapping[str, set[str]]) -> Mapping[str, set[str]]:
+    """Everything that is asked, by the policy that allows it."""
+    return {name: asked_here[name] | asked_of_s3[name] for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def asked_of_s3(new_project: Callable[..., Project]) -> Mapping[str, set[str]]:
+    """What a state in a bucket adds to each command."""
+    backend = {"type": "s3", "bucket": BUCKET, "use_path_style": True}
+    project = new_project("shared", region=REGION, backend=backend)
+    asked = Asked(project)
+    asked.run("backend-create", "backend", "create")
+    # As one that was made before AWS closed and encrypted all new ones.
+    s3 = project.aws.client("s3", REGION)
+    s3.delete_bucket_encryption(Bucket=BUCKET)
+    s3.delete_public_access_block(Bucket=BUCKET)
+    asked.run("backend-create", "backend", "create", "--yes")
+    asked.run("state-read", "up", "--plan")
+    asked.run("state", "up")
+    asked.run("state-read", "up", "--plan")
+    asked.run("state", "down", "--wait")
+    for name in ("state", "state-read"):
+        asked.actions[name] = {action for action in asked.actions[name] if action.startswith("s3:")}
+    return asked.actions
+
+
+@pytest.fixture(scope="module")
+def asked_here(aws: MotoServer, new_project: Callable[..., Project]) -> Mapping[str, set[str]]:
     """Everything that a cluster goes through: made, changed in each way, given things of the user's, removed."""
     project = new_project("ours", region=REGION)
     (project.root / "job").mkdir()

@@ -115,11 +115,16 @@ def _spot_price_history(response: Any) -> ActionResult:
     return ActionResult(spot_price_history(response))
 
 
+#: What IAM calls the requests that moto takes for others, by the word in their query.
+_S3_ACTIONS = {"encryption": "EncryptionConfiguration", "publicAccessBlock": "BucketPublicAccessBlock"}
+
+
 def _recording_s3(set_action: Callable[..., None], server: MotoServer) -> Callable[..., None]:
     # moto's S3 finds its way without call_action.
-    def recorded(response: S3Response, *args: Any) -> None:
-        set_action(response, *args)
-        server.requests.append(Request("s3", response.data["Action"], response.region))
+    def recorded(response: S3Response, kind: str, method: str, query: dict[str, Any]) -> None:
+        set_action(response, kind, method, query)
+        named = [f"{method.title()}{name}" for word, name in _S3_ACTIONS.items() if word in query]
+        server.requests.append(Request("s3", named[0] if named else response.data["Action"], response.region))
 
     return recorded
 
