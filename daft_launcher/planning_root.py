@@ -19,13 +19,13 @@ def copy_root(
     rendered: RenderedCluster, directory: Path, scratch: Path, backend: Backend, tools: Tools
 ) -> Mapping[str, object]:
     """Make the root in `scratch`, on the backend where the state lies, and return this machine's variables in it."""
+    if not backend.is_where(parse_backend(rendered.files[BACKEND_FILE])):
+        rendered = replace(rendered, files={**rendered.files, BACKEND_FILE: render_backend(backend)})
+    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
     owner = directory if (directory / PRIVATE_KEY).exists() else scratch
     operator = tools.provider.operator_variables(owner, shared=backend.remote)
     write_operator_variables(scratch, operator)
-    if not backend.is_where(parse_backend(rendered.files[BACKEND_FILE])):
-        rendered = replace(rendered, files={**rendered.files, BACKEND_FILE: render_backend(backend)})
-    write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     _copy_lock_file(directory / LOCK_FILE, scratch / LOCK_FILE)
     return operator
 

@@ -695,7 +695,7 @@ def test_a_saved_plan_is_read(bench: Bench) -> None:
 def test_the_state_is_pulled(bench: Bench, said: tuple[str, ...], state: object) -> None:
     bench.stub.says("state", *said)
     assert bench.terraform().pull_state() == state
-    assert bench.stub.argvs == [["state", "pull"]]
+    assert bench.stub.argvs == [["state", "pull", "-no-color"]]
     bench.stub.says("state", "{")
     assert bench.refusal(bench.terraform().pull_state) == (
         f"Terraform's state in {bench.root} cannot be read",

@@ -26,7 +26,7 @@ from tests.plan_json import check_plan_json
 
 PATIENCE = 180.0
 OPERATOR = "203.0.113.7"
-_READING = ("Describe", "Get", "List")
+_READING = ("Head", "Describe", "Get", "List")
 _DONE = re.compile(r"  ((created|changed|replaced|removed) |\S+ failed after )")
 _ENDING = {"shutting-down", "terminated"}
 _PLAIN = (
@@ -48,6 +48,19 @@ _PLAIN = (
     (re.compile(r"RequestID: [-\w]+"), "RequestID: R"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "DAY"),
 )
+
+
+def no_changes(region: str) -> str:
+    """Return what `up --plan` says of a cluster with two workers that is as the configuration says."""
+    return (
+        "No changes. Your infrastructure matches the configuration.\n\n"
+        "Summary: 0 to add, 0 to change, 0 to replace, 0 to destroy; the head is kept.\n\n"
+        "Price, estimated in USD:\n"
+        "  now and after: 0.1388 an hour, 101.35 a month, for 3 m7g.medium on demand, 150 GB of gp3\n"
+        f"  m7g.medium on demand in {region}: 0.0408 an hour; AWS Price List, DAY\n"
+        f"  gp3 in {region}: 0.08 a GB and month; AWS Price List, DAY\n"
+        "  A month has 730 hours; data transfer and public addresses are not counted.\n"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from awskit import ADDRESSES, NEXT, Project, Seen, answer, created, done, failed
+from awskit import ADDRESSES, NEXT, Project, Seen, answer, created, done, failed, no_changes
 
 pytestmark = pytest.mark.real
 
@@ -19,10 +19,7 @@ PLACE = f"s3://{BUCKET}/{KEY}"
 MATCHES = "  the head is ready (N s)\nteam is as the configuration says\n"
 UP = "team: head i-1 at 1.2.3.4, 2 workers asked for\n"
 WHO = "WHO (apply), since THEN"
-NOTHING_TO_DO = (
-    "No changes. Your infrastructure matches the configuration.\n\n"
-    "Summary: 0 to add, 0 to change, 0 to replace, 0 to destroy; the head is kept.\n"
-)
+NOTHING_TO_DO = no_changes("ap-south-1")
 REMOVED = done("removed", ADDRESSES)
 
 
