@@ -17,7 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests import provider_mirror
 from tests.moto.server import MotoServer
+from tests.provider_mirror import find_mirror
 
 DAFT = str(Path(sys.executable).with_name("daft"))
 CONFIG = """
@@ -47,6 +49,8 @@ def main() -> None:
         project = Path(folder)
         (project / ".daft.toml").write_text(CONFIG)
         environ = {**moto.environment(), "AWS_REGION": "us-west-2", "XDG_CACHE_HOME": str(project / "cache")}
+        if mirror := find_mirror(os.environ):
+            environ[provider_mirror.VARIABLE] = str(mirror)
         bench = Bench(project, environ, options.runs)
         bench.pair(
             "daft --help", [DAFT, "--help"], "import typer", [sys.executable, "-c", "import typer"], 2.5

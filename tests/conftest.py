@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from daft_launcher.terraform_binary import TerraformBinary, find_terraform
+from tests.provider_mirror import find_mirror
 
 _OUTSIDE = dict(os.environ)
 _SCRUBBED = ("AWS_", "TF_", "DAFT_", "RAY_", "BOTO_", "XDG_")
 _SCRUBBED_NAMES = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "SSH_AUTH_SOCK", "SSH_AGENT_PID"}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
-_MIRROR = "registry.terraform.io"
-_ADD_ONS = ("/opt", "/usr/share", "/usr/local/share", "~/.terraform.d")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,15 +57,7 @@ def outside_environ() -> Mapping[str, str]:
 @pytest.fixture(scope="session")
 def plugin_dir() -> Path | None:
     """A mirror of Terraform's providers on this machine; None where Terraform has to ask its registry."""
-    named = _OUTSIDE.get("DAFT_TERRAFORM_PLUGIN_DIR")
-    prefixes = [*([named] if named else []), *_ADD_ONS]
-    for prefix in prefixes:
-        folder = Path(prefix.replace("~", _OUTSIDE.get("HOME", "~"), 1))
-        for pattern in (_MIRROR, f"*/{_MIRROR}", f"*/*/{_MIRROR}"):
-            for found in sorted(folder.glob(pattern)):
-                if (found / "hashicorp" / "aws").is_dir():
-                    return found.parent
-    return None
+    return find_mirror(_OUTSIDE)
 
 
 @pytest.fixture(scope="session")

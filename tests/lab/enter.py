@@ -14,7 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import provider_mirror
 from tests.lab import cgroups, index
+from tests.provider_mirror import find_mirror, make_mirror
 
 #: Set inside the lab: the folder with the packages.
 VARIABLE = "DAFT_TEST_LAB"
@@ -44,7 +46,10 @@ def main(words: list[str]) -> int:
         print(f"the lab cannot run here: {problem}", file=sys.stderr)
         return 1
     if VARIABLE not in os.environ:
-        os.environ[VARIABLE] = str(index.collect())
+        packages = index.collect()
+        os.environ[VARIABLE] = str(packages)
+        mirror = find_mirror(os.environ) or make_mirror(packages.with_name("providers"))
+        os.environ[provider_mirror.VARIABLE] = str(mirror)
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     here = [sys.executable, "-m", "tests.lab.enter", "--inside"]
     # unshare itself would ignore SIGTERM, and outlive this process.
