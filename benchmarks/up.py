@@ -183,6 +183,7 @@ def terraform_phases(logs: Path) -> dict[str, float]:
         path = logs / f"{phase}.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         times = [json.loads(line)["@timestamp"] for line in lines if line.startswith("{")]
+        times = [at for at in times if "." in at]  # `init` tells some to the second only
         if times:
             first, last = (datetime.fromisoformat(times[at].replace("Z", "+00:00")) for at in (0, -1))
             found[phase] = (last - first).total_seconds()

@@ -185,6 +185,8 @@ def node_environment(run: Path, node: Json) -> dict[str, str]:
         RAY_AUTH_TOKEN_PATH=str(run / "token"),
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1",
         RAY_USAGE_STATS_ENABLED="0",
+        # Ray 2.59 still tells usage-stats.ray.io that it tells nothing. Nobody listens on discard.
+        RAY_USAGE_STATS_REPORT_URL="http://127.0.0.1:9/",
     )
 
 
