@@ -251,6 +251,7 @@ def measure(
         contender.run(contender.down)
         seen |= {"down": time.time() - began, "AWS calls of down": len(lab.cloud.requests)}
         wait_for(lambda: not any(m.on for m in lab.machines.values()), "machines that are off", timeout=60)
+        wait_for(lambda: not ending(lab), "instances that have ended", timeout=60)
         return seen, sorted(set(inventory(lab)) - before)
 
 
@@ -292,6 +293,10 @@ class Probe:
             if tags_of(instance).get(name) == value and instance.id in self._lab.machines:
                 return self._lab.machines[instance.id]
         return None
+
+
+def ending(lab: Lab) -> bool:
+    return any(instance.state == "shutting-down" for instance in lab.cloud.snapshot())
 
 
 def inventory(lab: Lab) -> list[str]:
