@@ -19,6 +19,9 @@ LONGEST_ANSWER = 64
 
 def find_public_address(*, timeout: float = TOTAL_TIMEOUT_SECONDS) -> str:
     """Return this machine's public IPv4 address; raises AWSError when it cannot be known in time."""
+    # Before the clock starts: on a busy machine this takes longer than the answer.
+    import requests  # noqa: F401 - what `_ask` speaks with
+
     url = os.environ.get(CHECKIP_VARIABLE) or CHECKIP_URL
     answers: queue.Queue[bytes | str] = queue.Queue()
     # A thread, because no timeout of the HTTP library covers the name look-up or an answer that drips.

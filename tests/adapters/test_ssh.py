@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -144,7 +145,8 @@ class Relay:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         self.sockets = [self.server]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def _accept(self) -> None:
         while True:
@@ -152,7 +154,11 @@ class Relay:
                 near, _ = self.server.accept()
             except OSError:
                 return
-            far = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                near.close()
+                continue
             self.sockets += [near, far]
             swallows = self.swallows
             for source, target in ((near, far), (far, near)):
@@ -172,8 +178,15 @@ class Relay:
         self.swallows = threading.Event()
 
     def close(self) -> None:
+        # A socket that is closed while a thread waits in its accept goes on listening.
+        with contextlib.suppress(OSError):
+            self.server.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         for one in self.sockets:
             one.close()
+        self._acceptor.join(5)
+        assert not self._acceptor.is_alive()
 
 
 # Tunnels
