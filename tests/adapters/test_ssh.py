@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -179,9 +178,9 @@ class Relay:
 
     def close(self) -> None:
         # A socket that is closed while a thread waits in its accept goes on listening.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.server.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         for one in self.sockets:
             one.close()
