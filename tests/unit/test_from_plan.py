@@ -22,6 +22,7 @@ from daft_launcher.render import render_cluster
 from daft_launcher.saved_plan import SavedPlan, read_saved_plan
 from daft_launcher.ssh_keys import make_key_pair, public_key_of
 from daft_launcher.state_dir import OPERATOR_FILE, PRIVATE_KEY
+from daft_launcher.terraform_lock import StalePlanError
 
 AWS = "registry.terraform.io/hashicorp/aws"
 LOCK = f'provider "{AWS}" {{\n  version = "5.100.0"\n  hashes = [\n    "h1:abc=",\n  ]\n}}\n'
@@ -95,6 +96,15 @@ def test_a_plan_is_applied_as_it_was_saved(world: World) -> None:
         ".daft/demo/logs/apply.jsonl": "",
         ".daft/demo/daft.lock": "",
     }
+
+
+def test_a_saved_plan_that_somebody_overtook_is_not_made_anew(world: World) -> None:
+    saved = save(world)
+    world.fails["apply"] = StalePlanError("somebody was quicker")
+    with pytest.raises(StalePlanError) as caught:
+        apply(world, saved)
+    assert caught.value.hint.startswith("save a new plan with `daft up --plan --out FILE`; then go on with")
+    assert [call for call in world.calls if call == "apply" or call[0] == "plan"] == ["apply"]
 
 
 def test_a_plan_of_no_change_is_saved_and_does_nothing(world: World) -> None:

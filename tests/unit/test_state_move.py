@@ -274,6 +274,19 @@ def test_a_plan_reads_the_state_where_it_is_and_moves_nothing(world: World) -> N
     assert (world.tree(), world.states) == (before, {})
 
 
+def test_no_plan_is_saved_as_long_as_the_state_has_to_move(world: World) -> None:
+    standing(world, config())
+    at_home(world, state())
+    before = world.tree()
+    with pytest.raises(StateError) as caught:
+        review.plan(s3_config(), world.tools(), out=world.root / "demo.tfplan")
+    assert (caught.value.message, caught.value.hint) == (
+        "no plan is saved: the state moves first, and a plan is for the place where the state lies",
+        "move it with `daft up`, then save the plan",
+    )
+    assert (world.tree(), world.states) == (before, {})
+
+
 def test_a_plan_says_what_is_unwise_about_the_bucket(world: World) -> None:
     world.unwise = ["it is open"]
     review.plan(s3_config(), world.tools())
