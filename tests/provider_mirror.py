@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "DAFT_TERRAFORM_PLUGIN_DIR"
+#: Lets the provider start with a quarter less work, which else goes into collecting garbage, for 30 MB.
+QUICK_START = {"GOGC": "400"}
 _REGISTRY = "registry.terraform.io"
 _ADD_ONS = ("/opt", "/usr/share", "/usr/local/share", "~/.terraform.d")
 _MODULE = Path(__file__).parents[1] / "terraform" / "aws"
@@ -24,6 +27,19 @@ def find_mirror(environ: Mapping[str, str]) -> Path | None:
                 if (found / "hashicorp" / "aws").is_dir():
                     return found.parent
     return None
+
+
+def link_mirror(mirror: Path, folder: Path) -> Path:
+    """Make a mirror in a folder in which each provider is a script that becomes the one of another mirror.
+
+    Terraform checks the sum of what it starts each time, and of a script of a line that takes no half a second.
+    """
+    for provider in mirror.glob(f"{_REGISTRY}/hashicorp/aws/*/*/terraform-provider-aws*"):
+        script = folder / provider.relative_to(mirror)
+        script.parent.mkdir(parents=True)
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(provider))} "$@"\n')
+        script.chmod(0o755)
+    return folder
 
 
 def make_mirror(folder: Path) -> Path:

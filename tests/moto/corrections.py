@@ -11,7 +11,8 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moto.autoscaling.models import FakeAutoScalingGroup
+from moto.autoscaling.exceptions import AutoscalingClientError
+from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, BaseResponse
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError, InvalidLaunchTemplateIdNotFound
@@ -21,10 +22,13 @@ from moto.ec2.models.launch_templates import LaunchTemplateBackend, LaunchTempla
 from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
 from moto.ec2.responses.spot_instances import SpotInstances
 from moto.ec2.utils import parse_user_data
+from moto.iam.models import IAMBackend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3.models import FakeBucket, S3Backend
 from moto.s3.responses import S3Response
 
+from tests.leaks import SEARCH
+from tests.moto.gone import gone_by_rule_id, gone_from_profile
 from tests.moto.pricing import answering_price_list, spot_price_history
 
 if TYPE_CHECKING:
@@ -41,6 +45,12 @@ class Failure(NamedTuple):
     code: str
     message: str
     status: int = 400
+
+
+class GroupExistsError(AutoscalingClientError):
+    """EC2 Auto Scaling's error for a name that is taken."""
+
+    code = "AlreadyExists"
 
 
 class Request(NamedTuple):
@@ -74,7 +84,21 @@ def corrected(server: MotoServer) -> Iterator[None]:
                 "delete_security_group",
                 _unless_used(SecurityGroupBackend.delete_security_group),
             ),
+            *(
+                (SecurityGroupBackend, name, gone_by_rule_id(getattr(SecurityGroupBackend, name)))
+                for name in ("revoke_security_group_ingress", "revoke_security_group_egress")
+            ),
+            (
+                IAMBackend,
+                "remove_role_from_instance_profile",
+                gone_from_profile(IAMBackend.remove_role_from_instance_profile),
+            ),
             (FakeAutoScalingGroup, "update", _keeping_policy(FakeAutoScalingGroup.update)),
+            (
+                AutoScalingBackend,
+                "create_auto_scaling_group",
+                _unless_taken(AutoScalingBackend.create_auto_scaling_group),
+            ),
             (AutoScalingResponse, "start_instance_refresh", _start_instance_refresh),
             (SpotInstances, "describe_spot_price_history", _spot_price_history),
             (DomainDispatcherApplication, "get_application", _with_price_list(server)),
@@ -92,9 +116,13 @@ def _recording(
     def recorded(response: BaseResponse) -> Any:
         service, action = response.service_name or "", response._get_action()
         server.requests.append(Request(service, action, response.region))
-        failure = server.failures.get((response.region, action)) or server.failures.get(action)
+        SEARCH.note(f"{service} {action}", _body(response, response.querystring))
+        failure = server.failure_of(action, response.region)
         if service != "ec2" or failure is None:
-            return call_action(response)
+            answer = call_action(response)
+            if service == "sts":
+                SEARCH.learn_credentials(str(answer))
+            return answer
         error = EC2ClientError(failure.code, failure.message)
         _, headers, body = response.serialized(ActionResult(error))
         return failure.status, headers, body
@@ -102,10 +130,16 @@ def _recording(
     return recorded
 
 
+def _body(response: BaseResponse, fields: dict[str, Any]) -> bytes:
+    # Of what came as a form, moto keeps the fields alone.
+    body = response.body or json.dumps(fields)
+    return body if isinstance(body, bytes) else str(body).encode()
+
+
 def _with_price_list(server: MotoServer) -> Callable[..., Any]:
     def record(service: str, action: str, region: str) -> Failure | None:
         server.requests.append(Request(service, action, region))
-        return server.failures.get((region, action)) or server.failures.get(action)
+        return server.failure_of(action, region)
 
     return answering_price_list(DomainDispatcherApplication.get_application, record)
 
@@ -125,6 +159,8 @@ def _recording_s3(set_action: Callable[..., None], server: MotoServer) -> Callab
         set_action(response, kind, method, query)
         named = [f"{method.title()}{name}" for word, name in _S3_ACTIONS.items() if word in query]
         server.requests.append(Request("s3", named[0] if named else response.data["Action"], response.region))
+        # Not `querystring`: where there is none, moto puts the headers there, and the token of who asks is one.
+        SEARCH.note(f"s3 {response.data['Action']}", _body(response, query))
 
     return recorded
 
@@ -239,6 +275,16 @@ def _keeping_policy(update: Callable[..., None]) -> Callable[..., None]:
         update(group, *args, **changes)
 
     return kept
+
+
+def _unless_taken(create: Callable[..., Any]) -> Callable[..., Any]:
+    # moto makes a second group in the place of the first, whose instances live on.
+    def created(backend: AutoScalingBackend, name: str, *args: Any, **kwargs: Any) -> Any:
+        if name in backend.autoscaling_groups:
+            raise GroupExistsError(f"A group with the name {name} already exists")
+        return create(backend, name, *args, **kwargs)
+
+    return created
 
 
 def _start_instance_refresh(response: AutoScalingResponse) -> ActionResult:

@@ -92,6 +92,7 @@ def _holds(operator: str, key: str, wanted: list[str], call: Call) -> bool:
         return wanted == ["true" if held is None else "false"]
     one_of: Mapping[str, Callable[[str], bool]] = {
         "StringEquals": lambda value: any(_fill(text, call) == value for text in wanted),
+        "NumericEquals": lambda value: any(float(text) == float(value) for text in wanted),
         "StringLike": lambda value: any(_matches_with_variables(text, value, call) for text in wanted),
     }
     quantifier, _, test = operator.rpartition(":")

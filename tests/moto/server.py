@@ -16,7 +16,9 @@ from moto.ec2.models import EC2Backend, ec2_backends
 from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
+from tests.leaks import SEARCH
 from tests.moto.corrections import DEFAULT_IMAGE, Failure, Request, corrected
+from tests.provider_mirror import QUICK_START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_IMAGE", "Failure", "MotoServer", "Request"]
 
 ACCOUNT = "123456789012"
-_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "moto"}
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "moto/wants/none/and/gets/this/0",
+}
+SEARCH.learn("an AWS secret key", _CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _EC2_KINDS = (  # the call that lists a kind, the key of its list, the key of an id
     ("describe_key_pairs", "KeyPairs", "KeyPairId"),
@@ -51,8 +57,7 @@ class MotoServer:
         self.shutting_down = shutting_down
         #: Every call since the start or the last reset, in order.
         self.requests: list[Request] = []
-        #: EC2 actions that fail from now on, everywhere or as (region, action) in one region, and what with.
-        self.failures: dict[str | tuple[str, str], Failure] = {}
+        self._failures: dict[tuple[str | None, str], Failure] = {}
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._undo = contextlib.ExitStack()
 
@@ -93,6 +98,7 @@ class MotoServer:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "CHECKPOINT_DISABLE": "1",
+            **QUICK_START,
         }
         return env
 
@@ -131,6 +137,19 @@ class MotoServer:
             if state is None or instance.state == state
         ]
 
+    @contextlib.contextmanager
+    def failing(self, action: str, failure: Failure, *, region: str | None = None) -> Iterator[None]:
+        """Let each call of an action of EC2 or the price list fail, everywhere or in one region, for a `with` block."""
+        self._failures[region, action] = failure
+        try:
+            yield
+        finally:
+            del self._failures[region, action]
+
+    def failure_of(self, action: str, region: str) -> Failure | None:
+        """Return what a call fails with now; None if it does not."""
+        return self._failures.get((region, action)) or self._failures.get((None, action))
+
     def set_tags(self, instance: Instance, tags: Mapping[str, str]) -> None:
         """Play the node: `set_tags(head, {"daft:status": "ready"})`."""
         instance.add_tags(dict(tags))
@@ -163,10 +182,9 @@ class MotoServer:
         return sorted(ids)
 
     def reset(self) -> None:
-        """Forget every resource, request and failure."""
+        """Forget every resource and request."""
         moto_api_backend.reset()
         self.requests.clear()
-        self.failures.clear()
 
 
 def _role_of(instance: Instance) -> str | None:
