@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from daft_launcher.config_types import shown
-from daft_launcher.toml_lines import find_line
+from daft_launcher.toml_lines import LineIndex
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_MOST = 20  # a screen of them
 _WANTED = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
@@ -30,14 +31,18 @@ _WANTED = {
 def describe_problems(
     errors: Iterable[ErrorDetails], *, text: str, schema: type[BaseModel]
 ) -> list[tuple[int, str]]:
-    """Return each problem with the line of `text` it is about, in the order of the lines."""
-    problems = []
-    for error in errors:
-        location = _as_written(error["loc"])
-        if error["type"].startswith("union_tag_"):
-            location.append("type")
-        problems.append((find_line(text, location) or 1, _sentence(error, location, schema)))
-    return sorted(problems)
+    """Return each problem with the line of `text` it is about, in the order of the lines; the first twenty."""
+    lines = LineIndex(text)
+    found = [(lines.find(location) or 1, location, error) for error, location in map(_located, errors)]
+    first = sorted(found, key=lambda problem: problem[0])[:_MOST]
+    return sorted((line, _sentence(error, location, schema)) for line, location, error in first)
+
+
+def _located(error: ErrorDetails) -> tuple[ErrorDetails, list[str | int]]:
+    location = _as_written(error["loc"])
+    if error["type"].startswith("union_tag_"):
+        location.append("type")
+    return error, location
 
 
 def _as_written(location: Sequence[str | int]) -> list[str | int]:

@@ -13,19 +13,23 @@ _TOKEN = re.compile(
 )
 
 
-def find_line(text: str, path: Sequence[str | int]) -> int | None:
-    """Return the 1-based line of the longest prefix of `path` that stands in `text`, None when none does.
+class LineIndex:
+    """On which line each table and key of a TOML text stands; `text` is valid TOML."""
 
-    `text` is valid TOML. Keys are compared with `-` and `_` taken as equal; list indexes in `path` end the
-    comparison, and so does a table that is written inline.
-    """
-    wanted = tuple(_normal(part) for part in _names(path))
-    best: tuple[int, int] | None = None
-    for line, found in _keys(text):
-        depth = len(found)
-        if found == wanted[:depth] and (best is None or depth > best[0]):
-            best = (depth, line)
-    return best[1] if best else None
+    def __init__(self, text: str) -> None:
+        self._lines: dict[tuple[str, ...], int] = {}
+        for line, key in _keys(text):
+            self._lines.setdefault(key, line)
+
+    def find(self, path: Sequence[str | int]) -> int | None:
+        """Return the 1-based line of the longest prefix of `path` that stands in the text, None when none does.
+
+        Keys are compared with `-` and `_` taken as equal; list indexes in `path` end the comparison, and so does a
+        table that is written inline.
+        """
+        wanted = tuple(_normal(part) for part in _names(path))
+        prefixes = (wanted[:length] for length in range(len(wanted), 0, -1))
+        return next((self._lines[prefix] for prefix in prefixes if prefix in self._lines), None)
 
 
 def _names(path: Sequence[str | int]) -> Iterator[str]:

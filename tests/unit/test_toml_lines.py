@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daft_launcher.toml_lines import find_line
+from daft_launcher.toml_lines import LineIndex
 
 TEXT = '''\
 # name = "not here"
@@ -80,18 +80,18 @@ after = 1\
     ],
 )
 def test_a_key_is_found_where_it_stands(path: tuple[str | int, ...], line: int | None) -> None:
-    assert find_line(TEXT, path) == line
+    assert LineIndex(TEXT).find(path) == line
 
 
 def test_only_newlines_end_a_line() -> None:
     text = "a = '\u2028\x85\x0c'\n# \u2029\nb = 1\n"
-    assert find_line(text, ["b"]) == 3
+    assert LineIndex(text).find(["b"]) == 3
 
 
 def test_a_key_in_front_of_all_tables_is_no_key_of_them() -> None:
-    assert find_line("name = 1\n[setup]\n", ["setup", "name"]) == 2
+    assert LineIndex("name = 1\n[setup]\n").find(["setup", "name"]) == 2
 
 
 def test_a_long_string_takes_no_long_time() -> None:
     text = 'a = """' + "x = 1\n" * 200_000 + '"""\nb = 1\n'
-    assert find_line(text, ["b"]) == 200_002
+    assert LineIndex(text).find(["b"]) == 200_002
