@@ -44,6 +44,10 @@ class UnreachableError(JobError):
     """Ray did not answer, or answered that it cannot at the moment; asking again may help."""
 
 
+class ContactLostError(JobError):
+    """Nothing has answered for too long; what became of the job is not known."""
+
+
 class LogIncompleteError(JobError):
     """The job has ended, and the rest of its log cannot be read."""
 
@@ -57,13 +61,15 @@ def load_job(answer: Mapping[str, Any]) -> Job:
 
     Raises KeyError, TypeError or ValueError when it is not one of Ray's.
     """
-    code = answer.get("driver_exit_code")
+    code, message = answer.get("driver_exit_code"), answer.get("message")
+    if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
+        raise TypeError(code)
     return Job(
         submission_id=str(answer["submission_id"] or answer["job_id"]),
         status=JobStatus(answer["status"]),
         entrypoint=str(answer["entrypoint"]),
-        message=answer.get("message"),
-        driver_exit_code=None if code is None else int(code),
+        message=None if message is None else str(message),
+        driver_exit_code=code,
         driver_node_id=answer.get("driver_node_id"),
         started_at=_time(answer.get("start_time")),
         ended_at=_time(answer.get("end_time")),
@@ -75,12 +81,17 @@ def exit_status(job: Job) -> int:
     code = job.driver_exit_code
     if job.status is JobStatus.STOPPED:
         return 130
-    if job.status is JobStatus.SUCCEEDED:
-        return code or 0
-    if code is not None and code < 0:
-        return 128 - code
-    return code or 1
+    if job.status is JobStatus.SUCCEEDED and not code:
+        return 0
+    status = 128 - code if code is not None and code < 0 else code
+    # The system keeps the last eight bits: 256 would arrive as 0.
+    return status if status is not None and 0 < status < 256 else 1
 
 
 def _time(milliseconds: float | None) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc) if milliseconds else None
+
+
+def ways_to(submission_id: str) -> str:
+    """Return, in words, how a job that goes on without this program is followed and stopped."""
+    return f"follow it with `daft logs {submission_id}`, stop it with `daft stop-job {submission_id}`"

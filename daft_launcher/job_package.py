@@ -22,6 +22,9 @@ __all__ = ["MAX_PACKAGE_BYTES", "JobPackage", "Skipped", "build_package", "check
 # Ray's dashboard refuses a request body of exactly this size and larger ones.
 MAX_PACKAGE_BYTES = 100 * 1024 * 1024
 
+# Linux hands a program no argument and no variable of 131,072 bytes, and Ray puts its own around them.
+MAX_TEXT_BYTES = 100_000
+
 _IGNORE_FILES = (".gitignore", ".rayignore")
 # fmt: off
 _NEVER_SENT = {
@@ -80,7 +83,8 @@ class _Folder:
 def choose_entrypoint(words: Sequence[str], command: str | None, folder: Path) -> str:
     """Return the shell command of a job: the words of the command line, else the config's, else `main.py`."""
     if words:
-        return shlex.join(words)
+        check_text("the command", line := shlex.join(words))
+        return line
     if command and command.strip():
         return command
     if stat.S_ISREG(_mode(folder / "main.py")):
@@ -90,6 +94,19 @@ def choose_entrypoint(words: Sequence[str], command: str | None, folder: Path) -
         hint="write it after `--` (daft submit -w FOLDER -- python job.py), or as `command` under [run] in "
         "the configuration, or name the script main.py",
     )
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise UsageError for what Linux hands no program as an argument or variable, or Ray cannot put into JSON."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} is not UTF-8, and Ray takes nothing else") from None
+    if size > MAX_TEXT_BYTES:
+        raise UsageError(
+            f"{what} has {size:,} bytes, and no node takes more than {MAX_TEXT_BYTES:,}",
+            hint="put it into a file of the folder that is sent",
+        )
 
 
 def build_package(folder: Path, *, limit: int = MAX_PACKAGE_BYTES) -> JobPackage:
@@ -203,13 +220,15 @@ class _Scan:
             raise unreadable(path, error) from error
         else:
             if stat.S_ISREG(status.st_mode):
-                self.entries.append(Entry(name=name, path=path, size=status.st_size))
+                # The file itself, so that no link has to be followed once the folder was looked through.
+                real = path.resolve() if path.is_symlink() else path
+                self.entries.append(Entry(name=name, path=real, size=status.st_size))
             else:
                 self._skip(name, "neither a file nor a folder (a socket, pipe or device)")
 
     def _link_refusal(self, path: Path, inside: frozenset[Path]) -> str | None:
         """Return why a symbolic link cannot be sent as what it points to, or None."""
-        if not path.is_symlink():
+        if not os.path.islink(path):  # noqa: PTH114 - pathlib's raises for a path that is too long or closed
             return None
         try:
             target = path.resolve(strict=True)
@@ -265,9 +284,11 @@ def _load_rules(folder: _Folder) -> Iterator[_Rules]:
 
     for kind in _IGNORE_FILES:
         path = folder.path / kind
+        if not stat.S_ISREG(_mode(path)):  # a pipe would wait for somebody to write to it
+            continue
         try:
             lines = path.read_text("utf-8-sig", errors="surrogateescape").splitlines()
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             continue
         except OSError as error:
             raise unreadable(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -15,6 +16,7 @@ from typing import IO
 from daft_launcher.errors import JobError
 
 _CHUNK_BYTES = 1 << 20
+_DEFLATE_RATIO = 1032  # https://zlib.net/zlib_tech.html: nothing gets smaller than that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ def write_zip(file: IO[bytes], folder: Path, entries: Sequence[Entry], *, limit:
 
     Raises JobError when one cannot be read, and as soon as `limit` bytes are written.
     """
+    if sum(entry.size for entry in entries) // _DEFLATE_RATIO >= limit:
+        raise _too_large(folder, entries, limit)
     writer = _Writer(file, folder, entries, limit)
     whole = hashlib.sha256()
     files = 0
@@ -82,6 +86,13 @@ def unreadable(path: Path, error: OSError) -> JobError:
     )
 
 
+def _changed(path: Path) -> JobError:
+    return JobError(
+        f"`{path}` changed while it was being read",
+        hint="submit again, or put it into a .rayignore if the job does not need it",
+    )
+
+
 class _Writer:
     def __init__(self, file: IO[bytes], folder: Path, entries: Sequence[Entry], limit: int) -> None:
         self._file = file
@@ -94,24 +105,28 @@ class _Writer:
         if entry.name.endswith("/"):
             archive.writestr(_zip_info(entry.name, stat.S_IFDIR | 0o755), b"")
             return f"{entry.name}\0"
-        try:
-            # A pipe that took the file's place would otherwise wait for somebody to write to it.
-            source = os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-        except FileNotFoundError:
+        source = _open(entry)
+        if source is None:
             return None
-        except OSError as error:
-            raise unreadable(entry.path, error) from error
         with source:
-            mode = stat.S_IFREG | (os.fstat(source.fileno()).st_mode & 0o777)
-            content = self._copy(source, archive, _zip_info(entry.name, mode), entry)
+            before = os.fstat(source.fileno())
+            mode = stat.S_IFREG | (before.st_mode & 0o777)
+            content = self._copy(source, archive, _zip_info(entry.name, mode), entry, size=before.st_size)
+            after = os.fstat(source.fileno())
+        # What is written at its end meanwhile, as to a log, leaves the part that was there as it was.
+        if after.st_size <= before.st_size and after.st_mtime_ns != before.st_mtime_ns:
+            raise _changed(entry.path)
         self.check_size()
         return f"{entry.name}\0{mode:o}\0{content}\0"
 
-    def _copy(self, source: IO[bytes], archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry) -> str:
+    def _copy(
+        self, source: IO[bytes], archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, *, size: int
+    ) -> str:
+        """Write the first `size` bytes of a file and return their digest."""
         digest = hashlib.sha256()
-        # Its size may change while it is read, so always leave room for one over 2 GiB.
         with archive.open(info, "w", force_zip64=True) as target:
-            while chunk := _read(source, entry):
+            while size and (chunk := _read(source, entry, min(size, _CHUNK_BYTES))):
+                size -= len(chunk)
                 digest.update(chunk)
                 target.write(chunk)
                 self.check_size()
@@ -123,9 +138,28 @@ class _Writer:
             raise _too_large(self._folder, self._entries, self._limit)
 
 
-def _read(source: IO[bytes], entry: Entry) -> bytes:
+def _open(entry: Entry) -> IO[bytes] | None:
+    """Return the file of an entry, or None when it has gone.
+
+    What took its place since may be a pipe, which would wait for somebody to write to it, or lead out of the folder.
+    """
     try:
-        return source.read(_CHUNK_BYTES) or b""
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise _changed(entry.path) from error
+        raise unreadable(entry.path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _changed(entry.path)
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(source: IO[bytes], entry: Entry, size: int) -> bytes:
+    try:
+        return source.read(size) or b""
     except OSError as error:
         raise unreadable(entry.path, error) from error
 

@@ -307,6 +307,15 @@ def test_what_cannot_be_read_is_named(public_folder: Path, closed: str):
     assert raised.value.hint == "make it readable, or put it into a .rayignore if the job does not need it"
 
 
+def test_a_folder_that_shows_names_and_no_more(public_folder: Path):
+    fill(public_folder, "sub/main.py")
+    (public_folder / "sub").chmod(0o644)
+    with as_nobody(), pytest.raises(JobError) as raised:
+        build_package(public_folder)
+    (public_folder / "sub").chmod(0o755)
+    assert raised.value.message == f"`{public_folder / 'sub/main.py'}` cannot be read: Permission denied"
+
+
 def test_what_cannot_be_read_and_is_ignored_does_no_harm(public_folder: Path):
     fill(public_folder, "main.py", "closed/x", "closed.bin")
     (public_folder / ".rayignore").write_text("closed*\n")
