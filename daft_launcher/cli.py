@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -258,7 +259,7 @@ def render(
     refuse_foreign(directory, rendered.files)
     if check:
         diff = diff_rendered(rendered, directory)
-        console_of(ctx).data(diff)
+        console_of(ctx).text(diff)
         raise typer.Exit(1 if diff else 0)
     instead = "`--out`" if out else "`--state-dir` or DAFT_STATE_DIR"
     changed = write_rendered(rendered, directory, instead=instead).changed
@@ -295,4 +296,8 @@ def main() -> None:
     """Run the program."""
     _open_closed_streams()
     _lose_no_output()
-    app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")
+    try:
+        app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")
+    finally:
+        # The command has ended, and said how: a Ctrl-C while Python tidies up changes nothing of that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

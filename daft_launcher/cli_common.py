@@ -60,10 +60,18 @@ LockTimeoutOption = Annotated[
     ),
 ]
 DEFAULT_CONFIG = Path(".daft.toml")
+_CONSOLE = "daft_launcher.console"
 
 
 class Boundary(TyperGroup):
     """Where every failure becomes a message and an exit status."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Typer's own signature
+        """Read the command line up to the command's name."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except _usage_errors() as error:
+            raise _readable(error) from None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - where Context lies differs between versions of Typer
         """Run the command; a failure ends the program with a message, and with a traceback under `--debug`."""
@@ -75,8 +83,10 @@ class Boundary(TyperGroup):
             _end(ctx, Interrupted("interrupted"))
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except _usage_errors() as error:
+            raise _readable(error) from None
         except Exception as error:
-            if isinstance(error, _usage_errors()) or ctx.params.get("debug"):
+            if ctx.params.get("debug"):
                 raise
             what = " ".join(str(error).split())
             _end(
@@ -91,6 +101,16 @@ class Boundary(TyperGroup):
 def _usage_errors() -> tuple[type[Exception], ...]:
     """Typer's own errors, which it shows itself; where their base class lies differs between versions of Typer."""
     return tuple(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def _readable(error: Exception) -> Exception:
+    """Return a usage error, which Typer prints itself, with nothing in it that a terminal obeys."""
+    from daft_launcher.console_words import clean
+
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, clean(value))
+    return error
 
 
 def _end(ctx: typer.Context, error: DaftLauncherError) -> None:
@@ -112,24 +132,34 @@ def load_cluster(
         console_of(ctx).note(
             f"left out on this machine: {dropped} setup command(s) written for {loaded.setup.provider}"
         )
+    if moved.setup.provider == "local":
+        _tell_endless(ctx, loaded)
     return open_workshop(ctx, path, state_dir), moved
+
+
+def _tell_endless(ctx: typer.Context, config: ClusterConfig) -> None:
+    named = [key for key in ("max_lifetime", "idle_timeout") if getattr(config.setup, key)]
+    if named:
+        console_of(ctx).note(f"left out on this machine, where nothing bills: {', '.join(named)}")
 
 
 def open_workshop(ctx: typer.Context, config: Path, state_dir: Path | None) -> Workshop:
     """Return what all commands share, with the state directory that belongs to a configuration file."""
+    from daft_launcher.reach import USUAL_REACH
     from daft_launcher.state_dir import StateDir
     from daft_launcher.wiring import Workshop
 
     place = StateDir(state_dir or config.parent / ".daft")
-    return Workshop(reporter=console_of(ctx), environ=os.environ, state_dir=place)
+    reach = ctx.find_root().obj or USUAL_REACH
+    return Workshop(reporter=console_of(ctx), environ=os.environ, state_dir=place, reach=reach)
 
 
 def console_of(ctx: typer.Context) -> Console:
     """Return the one console of this run."""
     root = ctx.find_root()
-    if root.obj is None:
+    if _CONSOLE not in root.meta:
         from daft_launcher.console import Console
 
-        root.obj = Console(color=False if root.params.get("no_color") else None)
-    console: Console = root.obj
+        root.meta[_CONSOLE] = Console(color=False if root.params.get("no_color") else None)
+    console: Console = root.meta[_CONSOLE]
     return console

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from daft_launcher import config_types as shape
 from daft_launcher.config_problems import describe_problems
 from daft_launcher.errors import ConfigError
-from daft_launcher.models import ProviderName
+from daft_launcher.instances import ProviderName
 
 DEFAULT_IMAGE_ID = "ami-01c3c55948a949a52"
 
@@ -61,6 +61,13 @@ class Setup(_Table):
     )
     disk_size_gb: Annotated[int, Field(ge=8, le=16384)] = Field(
         50, description="The size of each node's volume in GiB."
+    )
+    max_lifetime: shape.Span | None = Field(
+        None, description="How long the cluster lives at the most, like '8h'. Default: until `daft down`."
+    )
+    idle_timeout: shape.Span | None = Field(
+        None,
+        description="After how long with no job and no SSH session the cluster ends, like '30m'. Default: never.",
     )
     tags: Annotated[dict[shape.TagKey, shape.TagValue], Field(max_length=40)] = Field(
         default_factory=dict, description="AWS tags for everything that is created."
@@ -192,6 +199,13 @@ class ClusterConfig(_Table):
     )
     prices: Prices = Field(default_factory=lambda: Prices())
 
+    @property
+    def limits(self) -> dict[str, str]:
+        """Return what ends the cluster by itself, as it is written; nothing on `local`, where nothing bills."""
+        setup = self.setup
+        named = {"max_lifetime": setup.max_lifetime, "idle_timeout": setup.idle_timeout}
+        return {key: span for key, span in named.items() if span and setup.provider != "local"}
+
     def on(self, provider: ProviderName | None) -> ClusterConfig:
         """Return this configuration for another provider.
 
@@ -273,8 +287,10 @@ def _validate(model: type[_Model], path: Path) -> _Model:
         return model.model_validate(data)
     except ValidationError as error:
         problems = describe_problems(error.errors(include_url=False), text=text, schema=ClusterConfig)
+        number = error.error_count()
     lines = "\n".join(f"  {path}:{line}: {problem}" for line, problem in problems)
-    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines += f"\n  … and {number - len(problems):,} more" if number > len(problems) else ""
+    count = "a problem" if number == 1 else f"{number:,} problems"
     raise ConfigError(
         f"{path} has {count}:\n{lines}", hint="`daft init-config` writes a file that names every key"
     )

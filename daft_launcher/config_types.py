@@ -15,12 +15,16 @@ from daft_launcher.models import NAME_PATTERN, PLACEHOLDER
 
 _VERSION_PATTERN = r"\d{1,6}(\.\d{1,6}){1,2}((a|b|rc|\.post|\.dev)\d{1,6})?"
 
+MAX_COMMAND_BYTES = 100_000
 _TAG_PUNCTUATION = set(" _.:/=+-@")
 
 
 def shown(value: object) -> str:
     """Return a value as it may stand in a message: on one line, and cut where it is long."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except ValueError:  # Python writes no number out that has thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -61,6 +65,13 @@ def _composed(value: str) -> str:
     return value
 
 
+def _command(value: str) -> str:
+    # Linux hands a program no argument of 131,072 bytes (MAX_ARG_STRLEN), and there is something before it.
+    if (size := len(value.encode())) > MAX_COMMAND_BYTES:
+        raise ValueError(f"must have at most {MAX_COMMAND_BYTES} bytes in UTF-8, not {size}")
+    return value
+
+
 def _name(value: str) -> str:
     if value == PLACEHOLDER:
         raise ValueError(f"is still the placeholder {PLACEHOLDER!r}: give your cluster a name, like 'demo'")
@@ -69,6 +80,12 @@ def _name(value: str) -> str:
             "must be 1 to 30 lower-case letters, digits, `-` or `_`, start with a letter "
             f"and end with a letter or a digit, not {shown(value)}"
         )
+    return value
+
+
+def _long_enough(value: str) -> str:
+    if not set(value) & set("123456789"):
+        raise ValueError(f"must be at least '1m', not {shown(value)}")
     return value
 
 
@@ -181,6 +198,11 @@ InstanceProfile = _shape(r"^[\w+=,.@-]{1,128}$", "the name of an IAM instance pr
 PolicyArn = _shape(r"^arn:aws[a-z-]*:iam::(aws|\d{12}):policy/[\w+=,.@/-]+$", "the ARN of an IAM policy")
 RoleArn = _shape(r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$", "the ARN of an IAM role")
 SessionName = _shape(r"^[\w+=,.@-]{2,64}$", "2 to 64 letters, digits or _ + = , . @ -")
+Span = _shape(
+    r"^(?=\d)(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?$",
+    "a time like '90m', '8h', '2d' or '1h30m'",
+    then=_long_enough,
+)
 AccountId = _shape(r"^\d{12}$", "the number of an AWS account, as a string of 12 digits")
 Bucket = _shape(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", "the name of an S3 bucket", then=_bucket)
 Cidr = Annotated[str, AfterValidator(_cidr)]
@@ -194,6 +216,8 @@ Url = Annotated[Line, AfterValidator(_url)]
 Wheels = Annotated[Line, AfterValidator(_wheels)]
 StatePath = Annotated[Line, AfterValidator(_state_path)]
 StateKey = Annotated[Line, AfterValidator(_state_key)]
-Command = Annotated[str, AfterValidator(_text(allowed_controls="\n\t", longest=65536))]
+Command = Annotated[
+    str, AfterValidator(_text(allowed_controls="\n\t", longest=65536)), AfterValidator(_command)
+]
 TagKey = Annotated[str, AfterValidator(_tag_key)]
 TagValue = Annotated[str, AfterValidator(_tag_value)]

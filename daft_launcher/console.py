@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
@@ -15,10 +14,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from daft_launcher.console_words import clean, describe_step, event_line, first_line, table_cells, to_document
+from daft_launcher.console_words import (
+    clean,
+    describe_step,
+    event_line,
+    first_line,
+    one_line,
+    table_cells,
+    to_document,
+    to_json,
+)
 from daft_launcher.errors import DaftLauncherError
+from daft_launcher.instances import Instance
 from daft_launcher.inventory import Listing, describe_instances
-from daft_launcher.models import HeadStatus, Instance, Plan, RayApi, TerraformEvent
+from daft_launcher.models import HeadStatus, Plan, RayApi, TerraformEvent
 from daft_launcher.plan_words import plan_text
 
 if TYPE_CHECKING:
@@ -67,7 +76,11 @@ class Console:
 
     def document(self, value: object) -> None:
         """Write one JSON document to stdout."""
-        self.data(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        self.data(f"{to_json(value)}\n")
+
+    def text(self, text: str) -> None:
+        """Write words to stdout, and nothing in them that commands the terminal."""
+        self.data(clean(text))
 
     def note(self, text: str) -> None:
         """Say something in passing."""
@@ -108,7 +121,7 @@ class Console:
         self.settle()
         if not self.interactive:
             return False
-        self._rich().print(f"{question} [y/N] ", end="", markup=False)
+        self._rich().print(f"{clean(question)} [y/N] ", end="", markup=False)
         answer = ""
         try:
             answer = sys.stdin.readline()
@@ -131,7 +144,7 @@ class Console:
 
             self.document(to_document(report))
         else:
-            self.data(plan_text(report))
+            self.text(plan_text(report))
 
     def saved_plan(self, path: Path, *, exposed: bool) -> None:
         """Say where a plan was saved, how it is applied, and when git would take it in."""
@@ -147,8 +160,8 @@ class Console:
         cluster = result.cluster
         if not result.changed:
             self.note(f"{cluster.name} is as the configuration says")
-        self.data(f"{cluster.name}: head {cluster.head_id} at {cluster.head_address}, ")
-        self.data(f"{cluster.number_of_workers} workers asked for\n")
+        head = f"head {cluster.head_id} at {cluster.head_address}"
+        self.text(f"{cluster.name}: {head}, {cluster.number_of_workers} workers asked for\n")
         if result.changed:
             self.note("next: daft list | daft submit -w FOLDER -- python job.py | daft down")
 
@@ -170,7 +183,7 @@ class Console:
         if form == "json":
             self.document([to_document(node) for node in listing.instances])
         elif form == "text":
-            self.data(clean(describe_instances(listing.instances)))
+            self.data(describe_instances(listing.instances, datetime.now(timezone.utc)))
         elif listing.instances:
             self._table(listing.instances)
         if listing.unasked:
@@ -191,11 +204,9 @@ class Console:
             return
         for job in jobs:
             started = job.started_at.strftime("%Y-%m-%d %H:%M:%S") if job.started_at else "-"
-            self.data(
-                clean(
-                    f"{job.submission_id}  {job.status.value:<9}  {started}  {first_line(job.entrypoint)}\n"
-                )
-            )
+            words = first_line(job.entrypoint)
+            line = f"{job.submission_id}  {job.status.value:<9}  {started}  {words}"
+            self.data(f"{one_line(line)}\n")
         if not jobs:
             self.note("no job was submitted yet")
 
@@ -219,10 +230,12 @@ class Console:
 
         now = datetime.now(timezone.utc)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("CLUSTER", "ROLE", "STATE", "STATUS", "INSTANCE", "ADDRESS", "TYPE", "ZONE", "AGE"):
+        with_ends = any(node.ends_at for node in instances)
+        columns = ("CLUSTER", "ROLE", "STATE", "STATUS", "INSTANCE", "ADDRESS", "TYPE", "ZONE", "AGE")
+        for column in (*columns, *(["ENDS"] if with_ends else [])):
             table.add_column(column, overflow="fold")
         for node in instances:
-            table.add_row(*map(clean, table_cells(node, now)))
+            table.add_row(*map(one_line, table_cells(node, now, with_ends=with_ends)))
         console = self._new_console(sys.stdout)
         if not console.is_terminal:
             console.width = _WIDE
@@ -241,7 +254,7 @@ class Console:
     def _live_line(self, text: str) -> None:
         if not self.live:
             return
-        words = clean(text.strip().splitlines()[0] if text.strip() else "")
+        words = one_line(first_line(text.strip()))
         if self._status is None:
             from rich.status import Status
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from daft_launcher.models import HeadStatus, Instance, TerraformEvent
+from daft_launcher.instances import Instance
+from daft_launcher.models import HeadStatus, TerraformEvent
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+# Control, format (bidi among them), surrogate, line and paragraph separator.
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # Persian and emoji are written with them
 _DONE = {"create": "created", "update": "changed", "delete": "removed", "replace": "replaced"}
 _SAYS_NOTHING = "local-exec: Executing"  # how the provisioner announces a command that it keeps to itself
 _STEPS = {
@@ -17,13 +22,17 @@ _STEPS = {
     "setup": "the head runs the setup commands",
     "ready": "the head is ready",
     "failed": "the head has failed",
+    "ended": "the head ends the cluster",
 }
 
 
 def to_document(instance: Instance) -> dict[str, object]:
     """Return an instance as `daft list --json` shows it."""
-    launched = instance.launched_at.isoformat() if instance.launched_at else None
-    return {**asdict(instance), "state": instance.state.value, "launched_at": launched}
+    document = {**asdict(instance), "state": instance.state.value, "ends_at": instance.ends_at}
+    del document["ends"]
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value for key, value in document.items()
+    }
 
 
 def event_line(event: TerraformEvent) -> str | None:
@@ -44,8 +53,9 @@ def describe_step(status: HeadStatus) -> str:
     return f"{_STEPS.get(status.step, status.step)}{detail}"
 
 
-def table_cells(node: Instance, now: datetime) -> tuple[str, ...]:
-    """Return a row of the table of `daft list`."""
+def table_cells(node: Instance, now: datetime, *, with_ends: bool) -> tuple[str, ...]:
+    """Return a row of the table of `daft list`; `with_ends` adds when the cluster ends by itself."""
+    ends = (describe_ends(node, now) or "-",) if with_ends else ()
     return (
         node.cluster,
         node.role,
@@ -55,8 +65,17 @@ def table_cells(node: Instance, now: datetime) -> tuple[str, ...]:
         node.address or "-",
         node.instance_type or "-",
         node.zone or node.region,
-        _age(now - node.launched_at) if node.launched_at else "-",
+        describe_span(now - node.launched_at) if node.launched_at else "-",
+        *ends,
     )
+
+
+def describe_ends(node: Instance, now: datetime) -> str:
+    """Return in how long a head ends its cluster, in words; empty when nothing ends it."""
+    if node.ends_at is None:
+        return ""
+    left = node.ends_at - now
+    return f"in {describe_span(left)}" if left >= timedelta(minutes=1) else "in less than a minute"
 
 
 def first_line(text: str) -> str:
@@ -65,12 +84,47 @@ def first_line(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Show control characters instead of obeying them: much of what is printed comes from elsewhere."""
-    return text.translate(_CONTROLS)
+    """Show the characters that a terminal obeys: much of what is printed comes from elsewhere.
+
+    Besides control characters these are the ones that put what follows out of sight or into another order.
+    """
+    return _escaped(text, kept="\n\t")
 
 
-def _age(age: timedelta) -> str:
-    minutes = max(0, int(age.total_seconds() // 60))
+def one_line(text: str) -> str:
+    """Return a text as a part of a line, which it can neither end nor feign another of."""
+    return _escaped(text, kept="")
+
+
+def to_json(value: object) -> str:
+    """Return a value as one JSON document, in which no string holds a character that a terminal obeys."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(json.dumps(char)[1:-1] if obeyed(char) and char != "\n" else char for char in text)
+
+
+def obeyed(character: str) -> bool:
+    """Whether a character is not shown by a terminal but acted on."""
+    if character.isprintable() or character in _JOINERS:
+        return False
+    return unicodedata.category(character) in _OBEYED
+
+
+def _escaped(text: str, *, kept: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(_escape(char) if char not in kept and obeyed(char) else char for char in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def describe_span(span: timedelta) -> str:
+    """Return a span of time in words, in minutes, hours or days as it is long."""
+    minutes = max(0, int(span.total_seconds() // 60))
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

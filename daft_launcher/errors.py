@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class DaftLauncherError(Exception):
     """Say what went wrong and where; `hint` says what to do next. Ends the program with `exit_code`."""
@@ -12,6 +14,11 @@ class DaftLauncherError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def go_on(self, way: str) -> None:
+        """Let the hint end with how to go on from here, which is more than to run the command again."""
+        before = re.sub(r"(^|,? and )run the command again$", "", self.hint or "")
+        self.hint = f"{before}; then {way}" if before else way
 
 
 class UsageError(DaftLauncherError):

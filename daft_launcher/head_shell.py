@@ -18,6 +18,8 @@ from daft_launcher.tools import Tools
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
 
+_PORT = 22
+
 
 def open_shell(
     config: ClusterConfig, words: Sequence[str], tools: Tools, *, identity_file: Path | None
@@ -28,9 +30,10 @@ def open_shell(
     """
     cluster = get_cluster(config.setup, tools)
     login = tools.provider.get_login(cluster, identity_file=identity_file)
-    with _ssh_command(login) as command:
+    with _ssh_command(login, tools.reach.ssh_timeout) as command:
         try:
-            remote = [shlex.join(words) if len(words) > 1 else words[0]] if words else []
+            # OpenSSH takes options behind the host too, up to the first word that is none, or `--`.
+            remote = ["--", shlex.join(words) if len(words) > 1 else words[0]] if words else []
             return subprocess.run([*command, *remote], check=False).returncode
         except FileNotFoundError:
             raise TunnelError(
@@ -46,10 +49,12 @@ def read_bootstrap_log(config: ClusterConfig, tools: Tools, *, identity_file: Pa
 
 
 @contextlib.contextmanager
-def _ssh_command(login: SshLogin) -> Iterator[list[str]]:
+def _ssh_command(login: SshLogin, timeout: float) -> Iterator[list[str]]:
     """Yield the command that trusts this one host key and reads nobody's configuration."""
     with tempfile.NamedTemporaryFile("w", prefix="daft-known-hosts-") as known_hosts:
-        known_hosts.write(f"{login.address} {login.host_key}\n")
+        # OpenSSH writes the port down only where it is not the usual one.
+        name = login.address if login.port == _PORT else f"[{login.address}]:{login.port}"
+        known_hosts.write(f"{name} {login.host_key}\n")
         known_hosts.flush()
         options = {
             "UserKnownHostsFile": known_hosts.name,
@@ -57,9 +62,14 @@ def _ssh_command(login: SshLogin) -> Iterator[list[str]]:
             "StrictHostKeyChecking": "yes",
             "HostKeyAlgorithms": "ssh-ed25519",
             "UpdateHostKeys": "no",
+            # Without these a network that swallows packets holds it for as long as the kernel likes.
+            "ConnectTimeout": f"{timeout:.0f}",
+            "ServerAliveInterval": f"{timeout:.0f}",
+            "ServerAliveCountMax": "3",
         }
         if login.identity_file:
             options["IdentitiesOnly"] = "yes"
         identity = ["-i", str(login.identity_file)] if login.identity_file else []
         settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        yield ["ssh", "-F", "none", *settings, *identity, f"{login.user}@{login.address}"]
+        port = [] if login.port == _PORT else ["-p", str(login.port)]
+        yield ["ssh", "-F", "none", *settings, *port, *identity, f"{login.user}@{login.address}"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from daft_launcher.console_words import describe_ends, one_line
 from daft_launcher.errors import MissingCredentialsError, ProviderError, UsageError
-from daft_launcher.models import Instance, InstanceState, ProviderName
+from daft_launcher.instances import Instance, InstanceState, ProviderName, sort_instances
 from daft_launcher.state_dir import StateDir
 
 
@@ -76,26 +78,7 @@ def _list_local(state_dir: StateDir, cluster: str | None) -> Listing:
         return Listing(instances=(), failures={"local": error})
 
 
-_ORDER = {state: position for position, state in enumerate(InstanceState)}
-
-
-def sort_instances(instances: Iterable[Instance]) -> list[Instance]:
-    """Return instances by state, and within a state by cluster with the head first."""
-    return sorted(
-        instances,
-        key=lambda node: (
-            _ORDER[node.state],
-            node.cluster,
-            node.provider,
-            node.region,
-            node.role != "head",
-            node.launched_at.timestamp() if node.launched_at else 0.0,
-            node.instance_id,
-        ),
-    )
-
-
-def describe_instances(instances: Sequence[Instance]) -> str:
+def describe_instances(instances: Sequence[Instance], now: datetime) -> str:
     """Return sorted instances as the text form of `daft list`, empty when there are none."""
     lines = []
     state: InstanceState | None = None
@@ -103,5 +86,13 @@ def describe_instances(instances: Sequence[Instance]) -> str:
         if node.state is not state:
             state = node.state
             lines.append(f"{state.value}:\n")
-        lines.append(f"  - {node.cluster}, {node.role}, {node.instance_id}, {node.address or '-'}\n")
+        ends = describe_ends(node, now)
+        words = [
+            node.cluster,
+            node.role,
+            node.instance_id,
+            node.address or "-",
+            *([f"ends {ends}"] if ends else []),
+        ]
+        lines.append(f"  - {one_line(', '.join(words))}\n")
     return "".join(lines)

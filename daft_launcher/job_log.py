@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from daft_launcher.errors import JobError
-from daft_launcher.job import Job, LogIncompleteError, UnreachableError
+from daft_launcher.job import ContactLostError, Job, LogIncompleteError, UnreachableError, ways_to
 
 _FIRST_LINE = re.compile(r"\A[\d-]+ [\d:,]+\tINFO job_manager\.py:\d+ -- Runtime env is setting up\.\n")
 _LONGEST_FIRST_LINE = 200
@@ -32,10 +32,12 @@ class LogSource(Protocol):
         """Yield the log of a job that has ended, from beginning to end."""
 
 
-def follow_log(source: LogSource, submission_id: str, *, reconnect_timeout: float) -> Iterator[str]:
-    """Yield what a job writes as it comes, each character once, until it has ended and all of it was read.
+def follow_log(
+    source: LogSource, submission_id: str, *, reconnect_timeout: float
+) -> Generator[str, None, Job]:
+    """Yield what a job writes as it comes, each character once, and return the job once all of it was read.
 
-    Goes on after a broken connection from where it was. Raises JobError when nothing has answered for
+    Goes on after a broken connection from where it was. Raises ContactLostError when nothing has answered for
     `reconnect_timeout` seconds, and LogIncompleteError when the job had ended by then.
     """
     position = LogPosition()
@@ -52,8 +54,9 @@ def follow_log(source: LogSource, submission_id: str, *, reconnect_timeout: floa
                 log = source.read_log(job, expected_characters=position.characters)
                 yield from own.filter(position.pass_on(log), job)
                 yield from own.rest()
-                return
-            yield from own.filter(position.pass_on(_until_ended(source, submission_id)), job)
+                return job
+            stream = _until_ended(source, submission_id, longest=reconnect_timeout)
+            yield from own.filter(position.pass_on(stream), job)
             patience.reached()
         except JobError as error:
             if ended is None and not isinstance(error, UnreachableError):
@@ -64,13 +67,20 @@ def follow_log(source: LogSource, submission_id: str, *, reconnect_timeout: floa
         patience.pause(eager=position.characters > before)
 
 
-def _until_ended(source: LogSource, submission_id: str) -> Iterator[str]:
-    """Yield the log until the stream closes, or is silent because the job has ended."""
+def _until_ended(source: LogSource, submission_id: str, *, longest: float) -> Iterator[str]:
+    """Yield the log until the stream closes, or is silent because the job has ended.
+
+    One that goes on for `longest` seconds after the end of the job is left too.
+    """
+    asked_at = time.monotonic()
     for piece in source.tail_log(submission_id):
         if piece is not None:
             yield piece
-        elif source.get_job(submission_id).ended:
+            if time.monotonic() - asked_at < longest:
+                continue
+        if source.get_job(submission_id).ended:
             return
+        asked_at = time.monotonic()
 
 
 class LogPosition:
@@ -209,9 +219,9 @@ class Patience:
                 job=ended,
                 hint=f"`daft logs {self._submission_id}` tries again",
             ) from error
-        raise JobError(
-            f"contact lost for {self._seconds:.0f} s: {error.message}",
-            hint=f"the job goes on without this program; `daft logs {self._submission_id}` follows it again",
+        raise ContactLostError(
+            f"contact lost for {self._seconds:g} s: {error.message}",
+            hint=f"the job goes on without this program; {ways_to(self._submission_id)}",
         ) from error
 
     def pause(self, *, eager: bool) -> None:

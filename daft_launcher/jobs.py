@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.errors import Interrupted, JobError, ProviderError, TunnelError, UsageError
-from daft_launcher.job_package import Skipped, build_package, check_folder, choose_entrypoint
-from daft_launcher.models import Cluster, Instance, InstanceState, RayApi
+from daft_launcher.instances import Instance, InstanceState
+from daft_launcher.job import ContactLostError, ways_to
+from daft_launcher.job_package import (
+    MAX_TEXT_BYTES,
+    Skipped,
+    build_package,
+    check_folder,
+    check_text,
+    choose_entrypoint,
+)
+from daft_launcher.lifetimes import warn_of_end
+from daft_launcher.models import Cluster, RayApi
 from daft_launcher.ray_jobs import Job, JobStatus, LogIncompleteError, RayJobs, exit_status
 from daft_launcher.tools import Tools
 
@@ -20,6 +32,8 @@ if TYPE_CHECKING:
 
 DASHBOARD_PORT = 8265
 _PORTS_TRIED = 100
+# What `os.path.expandvars` takes for a variable: Ray puts each value through it on every node.
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +47,27 @@ class Submission:
 
 
 def parse_environment(words: Sequence[str]) -> dict[str, str]:
-    """Return the variables of `--env K=V` words. Raises UsageError for one that is none."""
+    """Return the variables of `--env K=V` words. Raises UsageError for one that is none, or would arrive changed."""
     variables = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"`--env {word}` is not of the form NAME=VALUE")
+        check_text(f"the value of `--env {name}`", value)
+        if _VARIABLE.search(value):
+            raise UsageError(
+                f"the value of `--env {name}` holds a `$` with a name behind it, in whose place Ray puts a variable "
+                "of the node",
+                hint=f"set it in the command, where a shell does as you write: -- sh -c 'export {name}=…; exec …'",
+            )
         variables[name] = value
+    # So it goes from process to process, as one argument; where that is too long, the job would never start.
+    if (size := len(json.dumps(variables))) > MAX_TEXT_BYTES:
+        raise UsageError(
+            f"the job's environment has {size:,} bytes as Ray writes it, and no node takes more than "
+            f"{MAX_TEXT_BYTES:,}",
+            hint="put what is long into a file of the folder that is sent",
+        )
     return variables
 
 
@@ -78,6 +106,7 @@ def submit(
     check_folder(submission.folder)
     entrypoint = choose_entrypoint(submission.words, config.run.command, submission.folder)
     cluster = get_cluster(config.setup, tools)
+    warn_of_end(cluster, tools)
     with build_package(submission.folder) as package:
         for skipped in package.skipped:
             tools.reporter.warn(_left_out(skipped))
@@ -86,7 +115,10 @@ def submit(
                 entrypoint=entrypoint, package=package, env=submission.env, job_id=submission.job_id
             )
             write(f"{submission_id}\n")
-            return _follow(jobs, submission_id, tools, write) if wait else 0
+            if not wait:
+                return 0
+            with _naming(submission_id):
+                return _follow(jobs, submission_id, tools, write)
 
 
 def follow(
@@ -118,7 +150,10 @@ def stop(config: ClusterConfig, submission_id: str, tools: Tools, *, identity_fi
 @contextlib.contextmanager
 def open_jobs(cluster: Cluster, tools: Tools, *, identity_file: Path | None) -> Iterator[RayJobs]:
     """Keep the cluster's job API reachable while the context is open."""
-    with tools.provider.open_ray_api(cluster, identity_file=identity_file) as api, RayJobs(api) as jobs:
+    with (
+        tools.provider.open_ray_api(cluster, identity_file=identity_file) as api,
+        RayJobs(api, tools.reach) as jobs,
+    ):
         yield jobs
 
 
@@ -136,23 +171,43 @@ def open_dashboard(
         yield api
 
 
+@contextlib.contextmanager
+def _naming(submission_id: str) -> Iterator[None]:
+    """Add to a failure that the job, which has been sent, may be running."""
+    try:
+        yield
+    except ContactLostError:
+        raise
+    except JobError as error:
+        error.hint = f"{error.hint}. The job may go on: {ways_to(submission_id)}"
+        raise
+
+
 def _follow(jobs: RayJobs, submission_id: str, tools: Tools, write: Callable[[str], None]) -> int:
     try:
-        for text in jobs.follow(submission_id):
-            write(text)
-        job = jobs.wait(submission_id)
+        job = _write_log(jobs.follow(submission_id), write)
     except LogIncompleteError as error:
         job = error.job
         tools.reporter.warn(error.message)
+        tools.reporter.note(f"hint: {error.hint}")
     except KeyboardInterrupt:
         raise Interrupted(
             f"no longer following `{submission_id}`; the job goes on",
-            hint=f"follow it with `daft logs {submission_id}`, stop it with `daft stop-job {submission_id}`",
+            hint=ways_to(submission_id),
         ) from None
     if job.status is JobStatus.FAILED and job.driver_exit_code is None:
         # It never started, so its log is empty and only Ray knows why.
         tools.reporter.warn(f"the job failed before it started: {job.message or 'Ray does not say why'}")
     return exit_status(job)
+
+
+def _write_log(log: Generator[str, None, Job], write: Callable[[str], None]) -> Job:
+    while True:
+        try:
+            write(next(log))
+        except StopIteration as end:
+            job: Job = end.value
+            return job
 
 
 def _left_out(skipped: Skipped) -> str:
@@ -186,6 +241,7 @@ def _to_cluster(
         head_address=head.address or head.private_address,
         number_of_workers=len(workers),
         ssh_user=setup.ssh_user,
+        ends=head.ends or (),
     )
 
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.adoption import Planner, adopt_into, find_strays
 from daft_launcher.backend import BACKEND_FILE, parse_backend
 from daft_launcher.errors import DaftLauncherError, HeadFailedError, Interrupted, StateError
 from daft_launcher.from_plan import check_saved, prepare_root, take_plan
-from daft_launcher.models import Cluster, Instance, InstanceState, Plan, Reporter
+from daft_launcher.instances import Instance, InstanceState
+from daft_launcher.lifetimes import tell_limits
+from daft_launcher.models import Cluster, Plan, Reporter, TaggedResource
 from daft_launcher.patience import LOCK_TIMEOUT, Patience, PatientTerraform
+from daft_launcher.remote_state import set_aside_damaged
 from daft_launcher.render import render_cluster
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.state_dir import (
@@ -24,12 +28,14 @@ from daft_launcher.state_dir import (
     read_reference,
     refuse_foreign,
     to_cluster,
+    was_applied,
     write_operator_variables,
     write_rendered,
 )
 from daft_launcher.state_move import settle_state
 from daft_launcher.terraform_lock import StalePlanError
 from daft_launcher.tools import Terraform, Tools
+from daft_launcher.unwritten_state import write_unwritten
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
@@ -71,18 +77,28 @@ def up(
         check_saved(saved, config, rendered, directory, tools)
     patience = Patience(lock_timeout, clock=tools.clock, reporter=tools.reporter, directory=directory)
     with made_directory(directory), patience.hold("daft up") as lock:
+        set_aside_damaged(directory, tools.reporter)
         settle_state(config, directory, tools, patience, lock=lock, yes=yes)
         terraform = PatientTerraform(tools.open_terraform(directory, lock), patience)
         with plan_file_in(directory) as plan_file:
             agree = functools.partial(
-                _agreed_plan, rendered, directory, terraform, plan_file, tools, yes=yes, saved=saved
+                _agreed_plan,
+                config.setup.name,
+                rendered,
+                directory,
+                terraform,
+                plan_file,
+                tools,
+                yes=yes,
+                saved=saved,
             )
-            plan = agree()
+            agreed = agree()
             with _explaining_what_exists(config.setup.name, tools):
-                _apply(plan, terraform, plan_file, tools, plan_again=None if saved else agree)
+                _apply(agreed, terraform, plan_file, tools, plan_again=agree, once=saved is not None)
                 cluster = to_cluster(terraform.output().get("cluster"), directory)
                 _wait_for_head(cluster, tools, step_timeout)
-    return UpResult(cluster=cluster, changed=not plan.empty)
+                tell_limits(config, tools)
+    return UpResult(cluster=cluster, changed=not agreed.plan.empty)
 
 
 def find_root(config: ClusterConfig, tools: Tools) -> Path:
@@ -101,7 +117,16 @@ def find_root(config: ClusterConfig, tools: Tools) -> Path:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Agreed:
+    """What the user has agreed to; `strays` are in its way."""
+
+    plan: Plan
+    strays: tuple[TaggedResource, ...]
+
+
 def _agreed_plan(
+    name: str,
     rendered: RenderedCluster,
     directory: Path,
     terraform: Terraform,
@@ -110,11 +135,12 @@ def _agreed_plan(
     *,
     yes: bool,
     saved: SavedPlan | None,
-) -> Plan:
+) -> _Agreed:
     """Write the root, plan or take the saved plan, and return what the user agrees to; put all back when nothing."""
     written = write_rendered(rendered, directory)
     try:
-        shared = parse_backend(rendered.files[BACKEND_FILE]).remote
+        # Where a head of another machine was adopted, its key is not here.
+        shared = parse_backend(rendered.files[BACKEND_FILE]).remote or was_applied(directory)
         variables = (
             saved.origin.operator if saved else tools.provider.operator_variables(directory, shared=shared)
         )
@@ -125,32 +151,63 @@ def _agreed_plan(
         dead = tools.provider.dead_resources(directory)
         # The state is where the root says, so that what Terraform remembers of another place is of no use.
         terraform.init(reconfigure=True)
-        planned = take_plan(saved, terraform, plan_file) if saved else terraform.plan(plan_file, replace=dead)
+        write_unwritten(directory, terraform, tools.reporter)
+        if saved:
+            planned = take_plan(saved, terraform, plan_file)
+            tagged = tools.provider.tagged(name) if planned.makes_or_adopts else []
+        else:
+            planner = Planner(
+                name=name,
+                directory=directory,
+                terraform=terraform,
+                plan_file=plan_file,
+                tools=tools,
+                operator=variables,
+                dead=dead,
+            )
+            planned, tagged = adopt_into(planner.plan(), planner)
         tools.reporter.planned(planned)
         _agree_to_replacing_head(planned, dead, tools.reporter, yes=yes, saved=saved)
+        strays = find_strays(planned, tagged, directory, terraform)
     except BaseException:
         written.restore()
         raise
-    return planned
+    return _Agreed(plan=planned, strays=tuple(strays))
 
 
 def _apply(
-    plan: Plan, terraform: Terraform, plan_file: Path, tools: Tools, *, plan_again: Callable[[], Plan] | None
+    agreed: _Agreed,
+    terraform: Terraform,
+    plan_file: Path,
+    tools: Tools,
+    *,
+    plan_again: Callable[[], _Agreed],
+    once: bool,
 ) -> None:
-    """Make what was planned; when somebody else was quicker, what is planned then, if that may be."""
-    tries = 1
-    while not plan.empty:
+    """Make what was planned and, unless `once`, what is planned then when that was not all.
+
+    It was not when somebody else was quicker, or when AWS has left out a part that Terraform goes on without.
+    """
+    tries_left = 1 if once else _PLANS
+    while not agreed.plan.empty:
+        tries_left -= 1
         try:
-            terraform.apply(plan_file)
-            break
+            if agreed.strays:
+                tools.provider.remove_strays(agreed.strays)
+            missing = terraform.apply(plan_file)
         except StalePlanError as error:
-            if plan_again is None:
+            if once:
                 error.hint = "save a new plan with `daft up --plan --out FILE`"
-            if plan_again is None or tries == _PLANS:
+            if not tries_left:
                 raise
-            tries += 1
-            tools.reporter.note("somebody else has changed the cluster meanwhile; planning again")
-            plan = plan_again()
+            missing = ["somebody else has changed the cluster meanwhile"]
+        if not missing or not tries_left:
+            for text in missing:
+                tools.reporter.warn(text)
+            return
+        for text in missing:
+            tools.reporter.note(f"{text}; planning again")
+        agreed = plan_again()
 
 
 def _agree_to_replacing_head(
@@ -201,8 +258,7 @@ def _explaining_what_exists(name: str, tools: Tools) -> Iterator[None]:
         raise Interrupted(message, hint="go on with `daft up`, remove it with `daft down`") from None
     except DaftLauncherError as error:
         error.message += f"\n{_what_exists(name, tools)}"
-        ways = "go on with `daft up`, or remove what exists with `daft down`"
-        error.hint = f"{error.hint}; then {ways}" if error.hint else ways
+        error.go_on("go on with `daft up`, or remove what exists with `daft down`")
         raise
 
 

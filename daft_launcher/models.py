@@ -1,21 +1,20 @@
 """What passes between the rooms: frozen values, and the ports that providers and tools implement.
 
-Imports nothing of ours, so that every other module may import it.
+Imports nothing of ours but what nodes are, so that every other module may import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
-ProviderName = Literal["aws", "local"]
-Role = Literal["head", "worker"]
+from daft_launcher.instances import End, Instance, ProviderName
+
 OfferKind = Literal["on-demand", "spot", "volume"]
 
 # The name in a file that nobody has edited yet.
@@ -24,36 +23,6 @@ PLACEHOLDER = "CHANGE-ME"
 # A role is called daft-<name>-<region>-<role> and IAM gives it 64 characters; Terraform, EC2 and launch
 # templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
 NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
-
-
-class InstanceState(Enum):
-    """EC2's instance states, in the order in which `daft list` shows them."""
-
-    RUNNING = "Running"
-    PENDING = "Pending"
-    STOPPING = "Stopping"
-    STOPPED = "Stopped"
-    SHUTTING_DOWN = "Shutting-down"
-    TERMINATED = "Terminated"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instance:
-    """One node of a cluster: an EC2 instance, or a Ray node that runs as processes of this machine."""
-
-    cluster: str
-    role: Role
-    instance_id: str
-    state: InstanceState
-    provider: ProviderName
-    region: str
-    address: str | None = None
-    private_address: str | None = None
-    instance_type: str | None = None
-    zone: str | None = None
-    launched_at: datetime | None = None
-    status: str | None = None
-    detail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +37,7 @@ class Cluster:
     head_address: str | None
     number_of_workers: int
     ssh_user: str | None = None
+    ends: tuple[End, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +67,7 @@ class SshLogin:
     user: str
     host_key: str
     identity_file: Path | None
+    port: int = 22
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -121,6 +92,21 @@ class Rate:
     source: str = ""
     day: date | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedResource:
+    """Something that carries a cluster's tags.
+
+    `name` is for people. `type` is Terraform's, None for what is on its way out or goes with another resource, `id`
+    is what Terraform imports it by, `address` its place in the cluster's root, if it has one. `traits` keep it as is.
+    """
+
+    name: str
+    type: str | None = None
+    id: str = ""
+    address: str | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provider(Protocol):
@@ -160,6 +146,12 @@ class Provider(Protocol):
 
     def remove_leftovers(self, directory: Path) -> None:
         """Remove what a destroy has left because Terraform's state is lost, as far as this machine can."""
+
+    def tagged(self, cluster: str) -> list[TaggedResource]:
+        """Return what carries the tags of a cluster, and of that the parts that Terraform keeps by themselves."""
+
+    def remove_strays(self, strays: Sequence[TaggedResource]) -> None:
+        """Remove resources that must not be adopted: secrets, which would enter the state, and open ports."""
 
     def open_ray_api(
         self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
@@ -207,6 +199,7 @@ class TerraformEvent:
     diagnostic: Diagnostic | None = None
     changed_outputs: tuple[str, ...] = ()
     tainted: bool = False
+    import_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +224,8 @@ class Plan:
     outputs_change: bool = False
     # What is replaced because making it was broken off.
     tainted: tuple[str, ...] = ()
+    # The ids of what exists and is taken in.
+    imports: tuple[str, ...] = ()
 
     def count(self, action: str) -> int:
         """Return how many resources would see this action."""
@@ -243,9 +238,14 @@ class Plan:
         return next((fates[change.action] for change in self.changes if change.of_head), "kept")
 
     @property
+    def makes_or_adopts(self) -> bool:
+        """Whether something comes into the state."""
+        return bool(self.count("create") or self.imports)
+
+    @property
     def empty(self) -> bool:
         """Whether an apply would change nothing at all."""
-        return not self.changes and not self.outputs_change
+        return not self.changes and not self.outputs_change and not self.imports
 
 
 class Reporter(Protocol):

@@ -17,6 +17,8 @@ from daft_launcher.tools import RunningDestroy, Terraform
 LOCK_TIMEOUT = 1800.0
 _ASK_SECONDS = 1.0
 _ASK_TERRAFORM_SECONDS = 3.0
+# S3 does not take more locks than that in one command and lose the answer.
+_BREAKS = 3
 
 _Result = TypeVar("_Result")
 
@@ -30,6 +32,7 @@ class Patience:
         self._reporter = reporter
         self._directory = directory
         self._told: object = None
+        self._broken = 0
         # A root that this command has made itself is gone when it fails.
         self._lasting = (directory / ".terraform").exists()
 
@@ -64,13 +67,30 @@ class Patience:
         self._tell(error.lock, f"waiting for {error.lock or 'somebody else'} to unlock the state")
         self._clock.sleep(_ASK_TERRAFORM_SECONDS)
 
-    def insist(self, attempt: Callable[[], _Result]) -> _Result:
-        """Return what an attempt returns once nobody else has locked the state."""
+    def insist(self, terraform: Terraform, attempt: Callable[[], _Result]) -> _Result:
+        """Return what an attempt with a Terraform returns once nobody else has locked the state."""
+        while True:
+            try:
+                return self.past_own_lock(terraform, attempt)
+            except StateLockedError as error:
+                self.wait_for_state(error)
+
+    def past_own_lock(self, terraform: Terraform, attempt: Callable[[], _Result]) -> _Result:
+        """Return what an attempt returns; a lock that its root took, and that nobody holds, is broken for it.
+
+        The root's lock on this machine must be held, so that nothing else works in the root. Raises StateLockedError
+        when somebody else has locked the state.
+        """
         while True:
             try:
                 return attempt()
             except StateLockedError as error:
-                self.wait_for_state(error)
+                if error.lock is None or self._broken == _BREAKS or not terraform.break_own_lock(error.lock):
+                    raise
+                self._broken += 1
+                self._reporter.note(
+                    f"broke a lock on the state that was taken here and that nobody holds: {error.lock}"
+                )
 
     @property
     def _is_over(self) -> bool:
@@ -106,7 +126,7 @@ class PatientTerraform:
         self.show_json = terraform.show_json
         self.output = terraform.output
         self.pull_state = terraform.pull_state
-        self.push_state = terraform.push_state
+        self.break_own_lock = terraform.break_own_lock
         self.try_lock = terraform.try_lock
         self.stop = terraform.stop
 
@@ -116,16 +136,31 @@ class PatientTerraform:
         return self._terraform.version
 
     def plan(
-        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+        self,
+        out: Path,
+        *,
+        replace: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        lock: bool = True,
+        state: Path | None = None,
     ) -> Plan:
         """Return what an apply would change, and save it."""
         return self._patience.insist(
-            lambda: self._terraform.plan(out, replace=replace, lock=lock, state=state)
+            self._terraform,
+            lambda: self._terraform.plan(out, replace=replace, targets=targets, lock=lock, state=state),
         )
 
-    def apply(self, plan_file: Path) -> None:
+    def forget(self, addresses: Sequence[str], *, state: Path | None = None) -> None:
+        """Take resources out of the state."""
+        self._patience.insist(self._terraform, lambda: self._terraform.forget(addresses, state=state))
+
+    def apply(self, plan_file: Path) -> Sequence[str]:
         """Make what a saved plan says."""
-        self._patience.insist(lambda: self._terraform.apply(plan_file))
+        return self._patience.insist(self._terraform, lambda: self._terraform.apply(plan_file))
+
+    def push_state(self, file: Path, *, force: bool = False) -> None:
+        """Write a state."""
+        self._patience.insist(self._terraform, lambda: self._terraform.push_state(file, force=force))
 
     def start_destroy(self) -> RunningDestroy:
         """Start removing everything; who waits for its end hears of a lock."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daft_launcher.models import Offer, OfferKind, ProviderName
+from daft_launcher.instances import ProviderName
+from daft_launcher.models import Offer, OfferKind
 from daft_launcher.plan_words import PLAN_WORDS
 from daft_launcher.prices import HOURS_PER_MONTH, Fleet, PriceReport
 

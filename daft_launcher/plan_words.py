@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from daft_launcher.console_words import clean
 from daft_launcher.drift import Drift, DriftedAttribute
 from daft_launcher.models import Offer
 from daft_launcher.prices import HOURS_PER_MONTH, Fleet, PriceReport
@@ -29,11 +28,13 @@ def plan_text(report: PlanReport) -> str:
     text = report.text if report.text.endswith("\n") else f"{report.text}\n"
     files = "".join(f"would write {name}\n" for name in report.files)
     counts = ", ".join(f"{report.plan.count(action)} to {word}" for action, word in PLAN_WORDS.items())
+    if report.plan.imports:
+        counts += f", {len(report.plan.imports)} to import"
     parts = [
         files + _BLOB.sub(_shortened, text),
-        clean("".join(_drift_lines(report.drift))),
+        "".join(_drift_lines(report.drift)),
         f"Summary: {counts}; the head is {report.head}.\n",
-        clean("".join(_price_lines(report.price))) if report.price else "",
+        "".join(_price_lines(report.price)) if report.price else "",
     ]
     return "\n".join(part for part in parts if part)
 

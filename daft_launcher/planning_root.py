@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from daft_launcher.backend import BACKEND_FILE, DEFAULT_PATH, Backend, parse_backend
+from daft_launcher.remote_state import find_damaged
 from daft_launcher.render import render_backend
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.saved_plan import LOCK_FILE, provider_versions
-from daft_launcher.state_dir import PRIVATE_KEY, write_operator_variables, write_rendered
+from daft_launcher.state_dir import PRIVATE_KEY, was_applied, write_operator_variables, write_rendered
 from daft_launcher.tools import Tools
+
+_PLACED = "placed.tfstate"
 
 
 def copy_root(
@@ -24,7 +27,7 @@ def copy_root(
     write_rendered(rendered, scratch, instead="XDG_CACHE_HOME")
     # A key pair that `up` made is the cluster's; where there is none yet, the one planned with never leaves here.
     owner = directory if (directory / PRIVATE_KEY).exists() else scratch
-    operator = tools.provider.operator_variables(owner, shared=backend.remote)
+    operator = tools.provider.operator_variables(owner, shared=backend.remote or was_applied(directory))
     write_operator_variables(scratch, operator)
     _copy_lock_file(directory / LOCK_FILE, scratch / LOCK_FILE)
     return operator
@@ -32,15 +35,20 @@ def copy_root(
 
 def copy_state(backend: Backend, directory: Path, scratch: Path) -> Path | None:
     """Copy a local state, if there is one, and return where Terraform has to be told that it lies."""
-    copy = scratch / DEFAULT_PATH
-    copy.unlink(missing_ok=True)
+    placed = "path" in backend.settings
+    # Of one at the default path `init` would ask whether to move it to the path that is set.
+    copy = scratch / (_PLACED if placed else DEFAULT_PATH)
+    for name in (_PLACED, DEFAULT_PATH):
+        (scratch / name).unlink(missing_ok=True)
     if backend.remote:
         return None
     source = backend.local_path(directory)
-    if source.exists():
-        shutil.copyfile(source, copy)
-        copy.chmod(0o600)
-    return copy if "path" in backend.settings else None
+    if source.exists() and not find_damaged(directory):
+        content = source.read_bytes()
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    return copy if placed else None
 
 
 def _copy_lock_file(source: Path, copy: Path) -> None:

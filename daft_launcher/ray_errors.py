@@ -9,12 +9,34 @@ from urllib.parse import unquote
 from daft_launcher.errors import JobError
 from daft_launcher.job import UnreachableError
 
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
-def not_ray(url: str, request: str) -> JobError:
+
+class NotRayError(JobError):
+    """Something answered, and it cannot have been Ray."""
+
+
+def not_ray(url: str, request: str) -> NotRayError:
     """Return the error for an answer that Ray would not give."""
-    return JobError(
+    return NotRayError(
         f"what answers at {url} is not Ray's job API: no answer of Ray's to `{request}`",
         hint="another program may have the port; `daft list` shows the cluster's address",
+    )
+
+
+def too_long(url: str, request: str, limit: int) -> NotRayError:
+    """Return the error for an answer that is longer than any of Ray's."""
+    return NotRayError(
+        f"what answers at {url} is not Ray's job API: over {limit >> 20} MiB in answer to `{request}`",
+        hint="another program may have the port; `daft list` shows the cluster's address",
+    )
+
+
+def not_text(url: str, request: str) -> UnreachableError:
+    """Return the error for a log stream that is no text, or in pieces that are longer than any of Ray's."""
+    return UnreachableError(
+        f"Ray at {url} sends what is no log in answer to `{request}`",
+        hint="the dashboard's logs on the head node say more",
     )
 
 
@@ -47,12 +69,13 @@ def refused(url: str, request: str, *, status: int, body: str) -> JobError:
         )
     if status == HTTPStatus.NOT_FOUND or status < HTTPStatus.BAD_REQUEST:
         return not_ray(url, request)
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and request.startswith("PUT "):
         return JobError(
             f"Ray at {url} takes no package of this size ({status})",
             hint="put what the job does not read into the folder's .rayignore",
         )
-    kind = JobError if status < HTTPStatus.INTERNAL_SERVER_ERROR else UnreachableError
+    passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
+    kind = UnreachableError if passing else JobError
     return kind(
         f"Ray at {url} failed at `{request}` ({status}): {_last_line(body)}",
         hint="the dashboard's logs on the head node say more",

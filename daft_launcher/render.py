@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from daft_launcher.assets import find_asset
 from daft_launcher.backend import BACKEND_FILE, Backend
-from daft_launcher.models import PLACEHOLDER, ProviderName
+from daft_launcher.console_words import to_json
+from daft_launcher.instances import ProviderName
+from daft_launcher.models import PLACEHOLDER, TaggedResource
 from daft_launcher.rendered import MARKER, REFERENCE_FILE, RenderedCluster, to_hcl
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
 
 _NOTICE = f"{MARKER}; edit .daft.toml and run `daft render` instead of editing this file."
+IMPORTS_FILE, HELD_FILE, ADOPTED_FILE = "imports.tf", "imports_override.tf", "adopted.tf"
 _MODULE_SUFFIXES = (".tf", ".sh", ".py")
 _SETUP_OF_LOCAL = {
     *("name", "number_of_workers", "dependencies", "python_version", "ray_version", "daft_version"),
@@ -51,6 +53,23 @@ def render_backend(backend: Backend) -> str:
     return _render("backend.tf.j2", {"notice": _NOTICE, "backend_type": backend.type, "settings": settings})
 
 
+def render_imports(resources: Sequence[TaggedResource], held: Mapping[str, str] | None) -> RenderedCluster:
+    """Return the files that let a plan take in what exists under the addresses that the root has for it.
+
+    `held` is what its head was made from, which the plan is to stay with.
+    """
+    files = {IMPORTS_FILE: _render("imports.tf.j2", {"notice": _NOTICE, "resources": resources})}
+    if held:
+        files[HELD_FILE] = _render("imports_override.tf.j2", {"notice": _NOTICE, "held": held})
+    return RenderedCluster(files=files)
+
+
+def render_adopted(resources: Mapping[str, TaggedResource]) -> RenderedCluster:
+    """Return the file that takes in what exists as it is, each under the address that is its key."""
+    text = _render("adopted.tf.j2", {"notice": _NOTICE, "resources": resources})
+    return RenderedCluster(files={ADOPTED_FILE: text})
+
+
 def render_starter_config(*, provider: ProviderName, name: str | None) -> str:
     """Return a commented `.daft.toml` in which every key of [setup] and [run] stands."""
     return _render("daft.toml.j2", {"provider": provider, "name": name or PLACEHOLDER})
@@ -64,7 +83,7 @@ def _render(template: str, values: Mapping[str, object]) -> str:
 def _environment() -> jinja2.Environment:
     """Compiling the templates is nine tenths of rendering, and done once."""
     # Nothing here is HTML; what goes into HCL goes through the `hcl` filter.
-    environment = jinja2.Environment(  # noqa: S701
+    environment = jinja2.Environment(  # noqa: S701 - no HTML
         loader=jinja2.FileSystemLoader(find_asset("templates")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -112,7 +131,7 @@ def _reference(config: ClusterConfig) -> str:
         "provider": config.setup.provider,
         "region": config.setup.region if config.setup.provider == "aws" else "local",
     }
-    return json.dumps(reference, indent=2, ensure_ascii=False) + "\n"
+    return f"{to_json(reference)}\n"
 
 
 @functools.cache

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daft_launcher.adoption import Planner, adopt_into
 from daft_launcher.backend import Backend
 from daft_launcher.drift import Drift, find_drift
 from daft_launcher.errors import StateError
 from daft_launcher.from_plan import origin_of, planning_place, save_plan
+from daft_launcher.instances import ProviderName
 from daft_launcher.launcher import find_root
 from daft_launcher.lock import lock_cluster
-from daft_launcher.models import Plan, ProviderName
+from daft_launcher.models import Plan
 from daft_launcher.planning_root import copy_root, copy_state
 from daft_launcher.price_inquiry import PriceInquiry
 from daft_launcher.prices import PriceReport
+from daft_launcher.remote_state import read_state
 from daft_launcher.render import backend_of, render_cluster
 from daft_launcher.saved_plan import check_target
 from daft_launcher.state_dir import (
@@ -29,6 +33,7 @@ from daft_launcher.state_dir import (
 from daft_launcher.state_move import find_backend_to_plan
 from daft_launcher.survey import Survey
 from daft_launcher.tools import Terraform, Tools
+from daft_launcher.unwritten_state import tell_unwritten
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterConfig
@@ -78,14 +83,27 @@ def plan(config: ClusterConfig, tools: Tools, *, out: Path | None = None) -> Pla
             Survey(tools.provider, directory, stop=terraform.stop, then=prices.start) as survey,
         ):
             terraform.init(reconfigure=True)
+            read_current = functools.partial(read_state, scratch, terraform, copy=state)
+            tell_unwritten(directory, read_current, tools.reporter)
             # Nothing is written, so a remote state is read without its lock too.
             planned = terraform.plan(plan_file, lock=False, state=state)
-            if dead := survey.dead_resources():
-                planned = terraform.plan(plan_file, replace=dead, lock=False, state=state)
+            planner = Planner(
+                name=config.setup.name,
+                directory=scratch,
+                terraform=terraform,
+                plan_file=plan_file,
+                tools=tools,
+                operator=operator,
+                dead=survey.dead_resources(),
+                lock=False,
+                state=state,
+                may_forget=not backend.remote,
+            )
+            planned, _ = adopt_into(planner.plan() if planner.dead else planned, planner)
             # Terraform keeps silent about drift that changes nothing, and so do we; to ask it takes seconds.
             text, document = (NO_CHANGES, None) if planned.empty else _show(terraform, plan_file)
             if out:
-                origin = origin_of(config, rendered, tools, terraform, operator, directory=directory)
+                origin = origin_of(config, rendered, tools, terraform, planner.operator, directory=directory)
                 save_plan(plan_file, out, origin, tools.reporter)
             price = prices.report(document)
     return PlanReport(

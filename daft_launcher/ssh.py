@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import socket
 import threading
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,8 @@ __all__ = [
 
 _LOOPBACK = "127.0.0.1"
 _TIMEOUT = 20.0
+_READ_TIMEOUTS = 6  # a whole file may take so many times what one step may
+_CONNECT_FAILED = 2  # RFC 4254, 5.1
 
 
 def open_tunnel(
@@ -92,17 +95,27 @@ class Tunnel(AbstractContextManager[int]):
         self._local_port = local_port
         self._transport: Transport | None = None
         self._forwarder: Any = None
-        self._lock = threading.Lock()
+        self._ended = False
+        # Opening takes its time when the head is away, and who ends the tunnel does not wait for it.
+        self._opening = threading.Lock()
+        self._swapping = threading.Lock()
 
     def __enter__(self) -> int:
         _check_bindable(self._local_port)
-        self._open()
+        transport, key = connect(self._login)
+        try:
+            _check_forwarding(transport, self._login, self._remote_port)
+        except BaseException:
+            transport.close()
+            raise
+        self._swap(transport, key)
         return self._local_port
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
+        with self._swapping:
+            self._ended = True
             self._close()
 
     def ensure_open(self) -> None:
@@ -110,37 +123,66 @@ class Tunnel(AbstractContextManager[int]):
 
         Raises TunnelError when the head cannot be reached; a later call may succeed.
         """
-        with self._lock:
+        with self._opening:
             if not self._answers():
-                self._open()
+                self._swap(*connect(self._login))
 
     def _answers(self) -> bool:
         # A network that swallows packets leaves a connection looking alive for a quarter of an hour: so ask.
-        from paramiko import SSHException
+        from paramiko import ChannelException, SSHException
 
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return False
         try:
-            self._transport.open_session(timeout=self._login.timeout).close()
+            transport.open_session(timeout=self._login.timeout).close()
+        except ChannelException:  # a refusal is an answer
+            return True
         except (SSHException, EOFError, OSError):
             return False
         return True
 
-    def _open(self) -> None:
-        transport, key = connect(self._login)
-        self._close()
-        try:
-            self._forwarder = _forward(transport, key, self._login, self._remote_port, self._local_port)
-        except BaseException:
-            transport.close()
-            raise
-        self._transport = transport
-        self._local_port = self._forwarder.local_bind_port
+    def _swap(self, transport: Transport, key: PKey) -> None:
+        with self._swapping:
+            self._close()
+            if self._ended:
+                transport.close()
+                return
+            try:
+                self._forwarder = _forward(transport, key, self._login, self._remote_port, self._local_port)
+            except BaseException:
+                transport.close()
+                raise
+            self._transport = transport
+            self._local_port = self._forwarder.local_bind_port
 
     def _close(self) -> None:
         forwarder, self._forwarder, self._transport = self._forwarder, None, None
         if forwarder is not None:
             forwarder.stop(force=True)
+
+
+def _check_forwarding(transport: Transport, login: Login, remote_port: int) -> None:
+    """Raise TunnelError unless the head leads to something at `remote_port`."""
+    from paramiko import ChannelException, SSHException
+
+    target = (_LOOPBACK, remote_port)
+    try:
+        transport.open_channel("direct-tcpip", target, (_LOOPBACK, 0), timeout=login.timeout).close()
+    except ChannelException as error:
+        if error.code == _CONNECT_FAILED:
+            raise TunnelError(
+                f"nothing listens at port {remote_port} of {login.where}: its Ray is not running",
+                hint="`daft logs --bootstrap` shows how the head was set up, `daft ssh` opens a shell on it",
+            ) from error
+        raise TunnelError(
+            f"the SSH server of {login.where} does not forward to port {remote_port}",
+            hint="its sshd_config needs `AllowTcpForwarding yes` or `local`, and must permit that port",
+        ) from error
+    except (SSHException, EOFError, OSError) as error:
+        raise TunnelError(
+            f"the connection to {login.where} broke while it was opened", hint="try again"
+        ) from error
 
 
 def _forward(transport: Transport, key: PKey, login: Login, remote_port: int, local_port: int) -> Any:  # noqa: ANN401 - sshtunnel has no types
@@ -188,19 +230,26 @@ def _read_remote(transport: Transport, path: str, max_bytes: int, login: Login) 
     # Until it has found the user that it belongs to, the bootstrap log is root's.
     tail = shlex.join(["tail", "-c", str(max_bytes), "--", path])
     data = bytearray()
+    end = time.monotonic() + _READ_TIMEOUTS * login.timeout
     try:
         channel = transport.open_session(timeout=login.timeout)
         channel.settimeout(login.timeout)
         channel.exec_command(f"{tail} || sudo -n {tail}")
         while len(data) < max_bytes and (chunk := channel.recv(max_bytes - len(data))):
             data += chunk
-        complaint = channel.makefile_stderr("r").readline(500).strip()
+            if time.monotonic() > end:
+                raise TimeoutError
         finished = channel.status_event.wait(login.timeout)
+        complaint = channel.recv_stderr(500) if channel.recv_stderr_ready() else b""
     except (SSHException, EOFError, OSError) as error:
         raise TunnelError(
             f"the connection to {login.where} broke while `{path}` was read", hint="try again"
         ) from error
     if not finished or channel.recv_exit_status() != 0:
-        reason = complaint or "the command did not end"
-        raise TunnelError(f"cannot read `{path}` at {login.user}@{login.where}: {reason}")
+        words = complaint.decode(errors="replace").strip().splitlines()
+        reason = words[0] if words else "the command did not end"
+        raise TunnelError(
+            f"cannot read `{path}` at {login.user}@{login.where}: {reason}",
+            hint="`daft ssh` opens a shell on the head",
+        )
     return bytes(data)

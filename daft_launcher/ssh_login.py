@@ -9,6 +9,7 @@ import base64
 import io
 import logging
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def _dial(login: Login) -> socket.socket:
             hint="this machine's public address may have changed since `daft up`: run it again to let the new one in; "
             "`daft list` shows the head's state and address",
         ) from error
+    except (ConnectionResetError, BrokenPipeError) as error:  # it was taken, and ended before we looked
+        raise _no_handshake(login) from error
     except OSError as error:
         raise TunnelError(
             f"cannot reach {login.where}: {error.strerror}",
@@ -102,6 +105,14 @@ def _dial(login: Login) -> socket.socket:
     # Without this every question that paramiko asks may wait for the acknowledgement of the last: 40 ms on Linux.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def _no_handshake(login: Login) -> TunnelError:
+    return TunnelError(
+        f"what answers at {login.where} does not complete an SSH handshake",
+        hint="the head may be booting or overloaded, or something else may answer at its address; "
+        "`daft list` shows its state and address",
+    )
 
 
 def _shake_hands(transport: Transport, expected: PKey, login: Login) -> None:
@@ -116,11 +127,7 @@ def _shake_hands(transport: Transport, expected: PKey, login: Login) -> None:
         # start_client returns as if all were well when its time is over; then this raises.
         answered = transport.get_remote_server_key()
     except (SSHException, EOFError, OSError) as error:
-        raise TunnelError(
-            f"what answers at {login.where} does not complete an SSH handshake",
-            hint="the head may be booting or overloaded, or something else may answer at its address; "
-            "`daft list` shows its state and address",
-        ) from error
+        raise _no_handshake(login) from error
     if answered.asbytes() != expected.asbytes():
         raise TunnelError(
             f"the machine that answers at {login.where} is not the head that tagged itself: its host key is "
@@ -132,17 +139,32 @@ def _shake_hands(transport: Transport, expected: PKey, login: Login) -> None:
 
 
 def _authenticate(transport: Transport, keys: Sequence[tuple[str, PKey]], login: Login) -> PKey:
+    from paramiko import AgentKey
+
     tried = []
     for name, key in keys:
         tried.append(name)
+        started_at = time.monotonic()
         if _accepts(transport, key, login):
             return key
         if not transport.is_active():  # the server takes six keys or fewer before it hangs up
+            if len(tried) == 1:
+                raise _broken_login(f"{login.where} hung up during the login as {login.user}")
             break
+        if time.monotonic() - started_at > login.timeout and not isinstance(key, AgentKey):
+            raise _broken_login(f"{login.where} went silent during the login as {login.user}")
     raise TunnelError(
         f"cannot log in as {login.user}@{login.where} with {', '.join(tried)}",
         hint="`-i KEY` names the key that the cluster was made with; `ssh_user` must be the image's login, "
         "ec2-user on Amazon Linux, ubuntu on Ubuntu",
+    )
+
+
+def _broken_login(message: str) -> TunnelError:
+    return TunnelError(
+        message,
+        hint="the head may be overloaded or shutting down: try again, and `daft list` shows its state; or it does "
+        "not take this key: `-i KEY` names another",
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from daft_launcher.assets import find_asset
 from daft_launcher.errors import StateError, UsageError
-from daft_launcher.models import NAME_PATTERN, ProviderName
+from daft_launcher.instances import ProviderName
+from daft_launcher.models import NAME_PATTERN
 from daft_launcher.render import render_starter_config
 
 SCHEMA_FILE = Path(".daft") / "schema.json"

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from daft_launcher.errors import StateError
+from daft_launcher.instances import ProviderName
 from daft_launcher.lock import ClusterLockedError
-from daft_launcher.models import Cluster, ProviderName
+from daft_launcher.models import Cluster
 from daft_launcher.rendered import REFERENCE_FILE, RenderedCluster, from_hcl, is_generated
 
 OPERATOR_FILE = "operator.auto.tfvars.json"
@@ -161,6 +162,11 @@ def read_reference(directory: Path) -> dict[str, Any] | None:
     )
 
 
+def was_applied(directory: Path) -> bool:
+    """Return whether an apply has been begun in a root on this machine."""
+    return (directory / "logs" / "apply.jsonl").exists()
+
+
 def state_file(directory: Path) -> Path | None:
     """Return where a root keeps Terraform's state, None when that is not on this machine."""
     backend = _read(directory / "backend.tf") or 'backend "local"'
@@ -231,10 +237,10 @@ def plan_file_in(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def made_directory(directory: Path, *, instead: str = "`--state-dir` or DAFT_STATE_DIR") -> Iterator[None]:
-    """Make a directory, and take it away again if nothing came to lie in it but its lock."""
+    """Make a directory that is closed to others, and take it away again if nothing came to lie in it but its lock."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(
             f"{directory} cannot be made: {error.strerror}",
@@ -252,7 +258,7 @@ def made_directory(directory: Path, *, instead: str = "`--state-dir` or DAFT_STA
 
 def _take_away(directory: Path, made: Sequence[Path]) -> None:
     # From an apply on, this folder may hold the only record of what exists.
-    if directory not in made or (directory / "logs" / "apply.jsonl").exists():
+    if directory not in made or was_applied(directory):
         return
     shutil.rmtree(directory, ignore_errors=True)
     for path in made[1:]:

@@ -160,7 +160,7 @@ def _ask(name: str, move: Move, tools: Tools, *, yes: bool) -> None:
 def _copy(move: Move, tools: Tools, patience: Patience) -> Path:
     """Write a state where it is wanted, and return the file that keeps it as it was."""
     with opened(move.source, move.directory, tools) as terraform:
-        patience.insist(terraform.try_lock)
+        patience.insist(terraform, terraform.try_lock)
     document = pull_document(move.source, move.directory, tools)
     source = to_state(document)
     backup = _backup_path(move.directory)
@@ -169,10 +169,10 @@ def _copy(move: Move, tools: Tools, patience: Patience) -> Path:
         target = to_state(terraform.pull_state())
         if move.is_needed(source, target):
             if target.empty or target.lineage == source.lineage:
-                patience.insist(lambda: terraform.push_state(backup))
+                patience.insist(terraform, lambda: terraform.push_state(backup))
             if target.lineage != source.lineage:
                 # Terraform gives it a new lineage where there was no state, and its own only to one that is there.
-                patience.insist(lambda: terraform.push_state(backup, force=True))
+                patience.insist(terraform, lambda: terraform.push_state(backup, force=True))
         written = to_state(terraform.pull_state())
     unchanged = to_state(pull_document(move.source, move.directory, tools)) == source
     if not written.is_same(source) or not unchanged:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daft_launcher.adoption import adopt_for_removal
 from daft_launcher.errors import DaftLauncherError, Interrupted, ProviderError, StateError, TerraformError
 from daft_launcher.jobs import get_cluster, open_jobs
 from daft_launcher.lock import ClusterLockedError, lock_cluster
 from daft_launcher.patience import LOCK_TIMEOUT, Patience
-from daft_launcher.remote_state import to_state
+from daft_launcher.remote_state import set_aside_damaged, to_state
 from daft_launcher.state_dir import may_hold_resources, refuse_foreign
 from daft_launcher.state_move import adopt_for_destroy, check_bucket, find_backend_to_leave
 from daft_launcher.terraform_lock import StateLockedError
 from daft_launcher.tools import RunningDestroy, Terraform, Tools
+from daft_launcher.unwritten_state import UNWRITTEN, write_unwritten
 
 if TYPE_CHECKING:
     from daft_launcher.config import ClusterReference
@@ -55,15 +58,19 @@ def down(
     directory = tools.state_dir.root_of(reference.name, reference.provider)
     until, waited = tools.clock.now() + deadline, False
     if not (directory / "main.tf").exists():
-        return _down_without_root(reference, tools, directory)
+        return DownResult(existed=False, gone=True)
     refuse_foreign(directory, ["main.tf"])
     seconds = min(lock_timeout, deadline)
     patience = Patience(seconds, clock=tools.clock, reporter=tools.reporter, directory=directory)
     while True:
         try:
             with lock_cluster(directory, command=COMMAND) as lock:
+                set_aside_damaged(directory, tools.reporter)
                 terraform = tools.open_terraform(directory, lock)
-                result = _destroy(reference, terraform, directory, tools, wait=wait, until=until)
+                destroy = functools.partial(
+                    _destroy, reference, terraform, directory, tools, wait=wait, until=until
+                )
+                result = patience.past_own_lock(terraform, destroy)
                 # What another `down` has removed meanwhile was there when this one began.
                 return replace(result, existed=result.existed or waited)
         except StateLockedError as error:
@@ -108,15 +115,6 @@ def _running_jobs(reference: ClusterReference, tools: Tools) -> list[str]:
         return []
 
 
-def _down_without_root(reference: ClusterReference, tools: Tools, directory: Path) -> DownResult:
-    if left := tools.provider.leftovers(reference.name):
-        raise StateError(
-            f"cluster `{reference.name}` exists, but its Terraform root {directory} does not:\n{_listed(left)}",
-            hint="run `daft down` where `daft up` ran, or name its state directory with `--state-dir`",
-        )
-    return DownResult(existed=False, gone=True)
-
-
 def _destroy(
     reference: ClusterReference,
     terraform: Terraform,
@@ -128,10 +126,11 @@ def _destroy(
 ) -> DownResult:
     if not _existed(reference, terraform, directory, tools):
         return DownResult(existed=False, gone=True)
-    running = terraform.start_destroy()
+    adopt_for_removal(reference.name, directory, terraform, tools)
     # Nothing bills at home and it takes seconds: stay until the processes are gone.
     wait = wait or reference.provider == "local"
     try:
+        running = terraform.start_destroy()
         if not wait and _handed_over(running, reference, tools, until):
             return DownResult(existed=True, gone=False, log=running.log)
         _finish(running, reference, directory, tools, until=until)
@@ -146,17 +145,24 @@ def _destroy(
 def _existed(reference: ClusterReference, terraform: Terraform, directory: Path, tools: Tools) -> bool:
     """Make a root ready for its destroy, and return whether there is anything to remove."""
     backend = find_backend_to_leave(directory, tools)
-    if backend and backend.remote:
+    remote = backend is not None and backend.remote
+    if backend and remote:
         check_bucket(backend, tools, warn=False)
-        adopt_for_destroy(backend, directory)
-        terraform.init(reconfigure=True)
-        held = not to_state(terraform.pull_state()).empty
-        return held or bool(tools.provider.leftovers(reference.name))
     adopt_for_destroy(backend, directory)
-    if not may_hold_resources(directory) and not tools.provider.leftovers(reference.name):
+    if not remote and not _may_exist(reference, directory, tools):
         return False
     terraform.init(reconfigure=True)
-    return True
+    write_unwritten(directory, terraform, tools.reporter)
+    if not remote:
+        return True
+    held = not to_state(terraform.pull_state()).empty
+    return held or bool(tools.provider.leftovers(reference.name))
+
+
+def _may_exist(reference: ClusterReference, directory: Path, tools: Tools) -> bool:
+    if may_hold_resources(directory) or (directory / UNWRITTEN).exists():
+        return True
+    return bool(tools.provider.leftovers(reference.name))
 
 
 def _handed_over(running: RunningDestroy, reference: ClusterReference, tools: Tools, until: float) -> bool:
@@ -186,7 +192,7 @@ def _finish(
     except TerraformError as error:
         if left := tools.provider.leftovers(reference.name):
             error.message += f"\nleft are:\n{_listed(left)}"
-        error.hint = f"{error.hint}; then {_AGAIN}" if error.hint else _AGAIN
+        error.go_on(_AGAIN)
         raise
     if reference.provider == "local" and tools.provider.leftovers(reference.name):
         # Its state is lost, so that Terraform knew nothing of them.

@@ -14,11 +14,14 @@ from python_terraform import IsFlagged, IsNotFlagged, Terraform
 
 from daft_launcher import terraform_init
 from daft_launcher.errors import TerraformError
+from daft_launcher.interrupts import count_interrupts
+from daft_launcher.lock import note_terraform
+from daft_launcher.lock_trail import LockTrail
 from daft_launcher.models import Plan, TerraformEvent
 from daft_launcher.terraform_binary import TerraformBinary
-from daft_launcher.terraform_events import to_plan
-from daft_launcher.terraform_lock import find_lock_error
-from daft_launcher.terraform_process import OnEvent, RunningTerraform
+from daft_launcher.terraform_events import failed_checks, to_plan
+from daft_launcher.terraform_lock import StateLock, find_lock_error
+from daft_launcher.terraform_process import OnEvent, RunningTerraform, find_hint
 
 
 class TerraformRoot:
@@ -26,7 +29,7 @@ class TerraformRoot:
 
     Every command writes its events to `logs/` in the root, and is followed from there: Terraform must live on
     and save its state when this program is killed, which it would not with a pipe that nobody reads.
-    `inherited` are file descriptors that Terraform keeps open, so that it keeps our lock as long as it runs.
+    `lock` is the descriptor of the cluster's lock, which Terraform keeps open, and so the lock as long as it runs.
     """
 
     def __init__(
@@ -36,13 +39,14 @@ class TerraformRoot:
         *,
         environ: Mapping[str, str],
         on_event: OnEvent,
-        inherited: Sequence[int] = (),
+        lock: int | None = None,
     ) -> None:
         self.directory = directory
         self._binary = binary
         self._environ = terraform_init.terraform_environment(environ)
         self._on_event = on_event
-        self._inherited = tuple(inherited)
+        self._inherited = () if lock is None else (lock,)
+        self._trail = LockTrail(directory)
         self._driver = _Driver(self._start, directory, binary)
         self._running: RunningTerraform | None = None
         self._stopped = False
@@ -70,14 +74,22 @@ class TerraformRoot:
         wanted.write()
 
     def plan(
-        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+        self,
+        out: Path,
+        *,
+        replace: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        lock: bool = True,
+        state: Path | None = None,
     ) -> Plan:
         """Return what an apply would change and save it in `out`, readable by the user alone.
 
-        `replace` are the addresses to make anew though their configuration is unchanged. `state` is read in place
-        of the one that the local backend names; the plan is one for that backend all the same.
+        `replace` are the addresses to make anew though their configuration is unchanged, `targets` those to which the
+        plan is restricted. `state` is read in place of the one that the local backend names; the plan is one for that
+        backend all the same.
         """
         options: dict[str, Any] = {"json": IsFlagged, "out": str(out), "replace": list(replace), "lock": lock}
+        options["target"] = list(targets)
         options["detailed_exitcode"] = IsNotFlagged
         if state:
             options["state"] = str(state)
@@ -101,14 +113,19 @@ class TerraformRoot:
             )
         return document
 
-    def apply(self, plan_file: Path) -> None:
-        """Make exactly what the saved plan says. Raises TerraformError when it fails part of the way."""
+    def apply(self, plan_file: Path) -> Sequence[str]:
+        """Make exactly what the saved plan says, and return what the root's checks find wrong with what came of it.
+
+        Raises TerraformError when it fails part of the way.
+        """
+        self._close_directory()
         with _private_files():
-            self._run(
+            events = self._run(
                 "apply the plan",
                 "apply",
                 lambda: self._driver.apply(str(plan_file), skip_plan=True, json=IsFlagged),
             )
+        return failed_checks(events)
 
     def start_destroy(self) -> RunningTerraform:
         """Start removing everything in the state; it goes on by itself if this program ends."""
@@ -141,6 +158,12 @@ class TerraformRoot:
             raise TerraformError(f"Terraform's state in {self.directory} cannot be read") from None
         return state
 
+    def forget(self, addresses: Sequence[str], *, state: Path | None = None) -> None:
+        """Take resources out of the state and leave them as they are; `state` is a copy to do so in."""
+        options: dict[str, Any] = {"state": str(state)} if state else {}
+        with _private_files():
+            self._capture("forget what is gone", "state rm", *addresses, no_color=IsFlagged, **options)
+
     def try_lock(self) -> None:
         """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
         # It marks nothing where there is no such resource, but it locks first, and needs no provider.
@@ -148,20 +171,38 @@ class TerraformRoot:
         with _private_files():
             self._capture("lock the state", "taint", "terraform_data.none", **options)
 
+    def break_own_lock(self, lock: StateLock) -> bool:
+        """Break a state's lock, if it was this root's Terraform that took it, and return whether it was.
+
+        Nothing may run in the root. Raises TerraformError when the lock does not break.
+        """
+        if not self._trail.includes(lock.lock_id):
+            return False
+        self._capture("break its own lock", "force-unlock", lock.lock_id, force=IsFlagged, no_color=IsFlagged)
+        return True
+
     def push_state(self, file: Path, *, force: bool = False) -> None:
         """Write a state. Raises TerraformError over a newer one, or one of another line, unless `force` is on."""
+        self._close_directory()
         options: dict[str, Any] = {"force": IsFlagged if force else IsNotFlagged, "no_color": IsFlagged}
         with _private_files():
             self._capture("write the state", "state push", str(file.resolve()), **options)
 
+    def _close_directory(self) -> None:
+        # Now it comes to hold a state; one that git has checked out is as open as the umask let it.
+        with contextlib.suppress(OSError):  # somebody else's, who decides
+            self.directory.chmod(0o700)
+
     def _run(self, what: str, verb: str, start: Callable[[], tuple[Any, Any, Any]]) -> list[TerraformEvent]:
         if self._stopped:
             raise TerraformError(f"Terraform was stopped before it could {what}")
-        process = start()[0]
-        self._running = RunningTerraform(what, process, self._log(verb), self._on_event)
-        if self._stopped:
-            self._running.interrupt()
-        return self._running.wait()
+        # From before it starts: one that comes in between reaches it too.
+        with count_interrupts():
+            process = start()[0]
+            self._running = RunningTerraform(what, process, self._log(verb), self._on_event)
+            if self._stopped:
+                self._running.interrupt()
+            return self._running.wait()
 
     def stop(self) -> None:
         """End in order whatever runs in the root, from another thread, and let nothing more start."""
@@ -173,7 +214,13 @@ class TerraformRoot:
         command = self._driver.generate_cmd_string(verb, *arguments, **options)
         try:
             done = subprocess.run(
-                command, cwd=self.directory, env=self._environ, capture_output=True, text=True, check=False
+                command,
+                cwd=self.directory,
+                env=self._trail.environment(self._environ),
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=self._inherited,
             )
         except OSError as error:
             raise TerraformError(f"{command[0]} cannot be run: {error.strerror}") from None
@@ -181,7 +228,9 @@ class TerraformRoot:
             words = (done.stderr or done.stdout).strip()
             if known := find_lock_error(words):
                 raise known
-            raise TerraformError(f"Terraform could not {what} in {self.directory}:\n  {words}")
+            raise TerraformError(
+                f"Terraform could not {what} in {self.directory}:\n  {words}", hint=find_hint(words)
+            )
         return done.stdout
 
     def _log(self, verb: str) -> Path:
@@ -200,10 +249,10 @@ class TerraformRoot:
 
     def _spawn(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env=self._environ,
+                env=self._trail.environment(self._environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -213,6 +262,9 @@ class TerraformRoot:
             )
         except OSError as error:
             raise TerraformError(f"{command[0]} cannot be run: {error.strerror}") from None
+        for lock in self._inherited:
+            note_terraform(lock, process.pid)
+        return process
 
 
 class _Driver(Terraform):

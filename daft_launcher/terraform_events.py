@@ -12,7 +12,9 @@ from typing import Any
 from daft_launcher.errors import TerraformError
 from daft_launcher.models import Diagnostic, Plan, ResourceChange, TerraformEvent
 
-_NOT_CHANGES = ("noop", "read", "move")
+#: The summary of what Terraform says of a `check` block whose condition does not hold.
+CHECK_FAILED = "Check block assertion failed"
+_NOT_CHANGES = ("noop", "read", "move", "import")
 
 
 def parse_event(line: str) -> TerraformEvent | None:
@@ -35,6 +37,7 @@ def parse_event(line: str) -> TerraformEvent | None:
         diagnostic=_diagnostic(document["diagnostic"]) if "diagnostic" in document else None,
         changed_outputs=_changed_outputs(document.get("outputs") or {}),
         tainted=hook.get("reason") == "tainted",
+        import_id=(hook.get("importing") or {}).get("id"),
     )
 
 
@@ -45,7 +48,16 @@ def to_plan(events: Iterable[TerraformEvent]) -> Plan:
         changes=_changes(events),
         outputs_change=any(event.changed_outputs for event in events),
         tainted=tuple(event.address for event in events if event.tainted and event.address),
+        imports=tuple(
+            event.import_id for event in events if event.kind == "planned_change" and event.import_id
+        ),
     )
+
+
+def failed_checks(events: Iterable[TerraformEvent]) -> list[str]:
+    """Return what the checks of a root say that do not hold, each in its own words."""
+    found = (event.diagnostic for event in events if event.diagnostic)
+    return [diagnostic.detail for diagnostic in found if diagnostic.summary == CHECK_FAILED]
 
 
 def plan_in(document: Mapping[str, Any]) -> Plan:
@@ -63,6 +75,11 @@ def plan_in(document: Mapping[str, Any]) -> Plan:
                 resource["address"]
                 for resource in resources
                 if resource.get("action_reason") == "replace_because_tainted"
+            ),
+            imports=tuple(
+                resource["change"]["importing"]["id"]
+                for resource in resources
+                if resource["change"].get("importing")
             ),
         )
     except (KeyError, TypeError, AttributeError):

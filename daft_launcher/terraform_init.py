@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -70,10 +71,22 @@ def shared_plugin_cache(directory: Path, environment: Mapping[str, str]) -> Iter
         versions = cache.parent / f"providers-{_digest(_requirements(directory))[:16]}.lock.hcl"
         lock_file = directory / _LOCK_FILE
         if versions.exists() and not lock_file.exists():
-            shutil.copyfile(versions, lock_file)
+            _copy_whole(versions, lock_file)
         yield
         if lock_file.exists():
-            shutil.copyfile(lock_file, versions)
+            _copy_whole(lock_file, versions)
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all: a part of a lock file would end every later init of its root."""
+    beside = target.with_name(f"{target.name}.{os.getpid()}")
+    # It saves a download, and is not worth failing for where there is no room for it.
+    with contextlib.suppress(OSError):
+        try:
+            shutil.copyfile(source, beside)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 class InitStamp:

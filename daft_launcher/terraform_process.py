@@ -4,30 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from daft_launcher.errors import TerraformError
+from daft_launcher.interrupts import count_interrupts
 from daft_launcher.models import TerraformEvent
-from daft_launcher.terraform_events import describe_diagnostic, parse_event
+from daft_launcher.orphans import end_orphans
+from daft_launcher.terraform_events import CHECK_FAILED, describe_diagnostic, parse_event
 from daft_launcher.terraform_lock import find_lock_error
 
 OnEvent = Callable[[TerraformEvent], None]
 
 _POLL_SECONDS = 0.05
-# What `init` says of a provider that comes from the user's own folder, as the user asked for; and of `-state`, which
-# alone lets a plan read a copy of the state and be one for the state's own place.
-_EXPECTED_WARNINGS = ("Incomplete lock file information for providers", "Deprecated flag: -state")
+_NO_ROOM = 256 * 1024
+# What `init` says of a provider that comes from the user's own folder, as the user asked for; of `-state`, which
+# alone lets a plan read a copy of the state and be one for the state's own place; of plans for what was lost alone; and
+# of checks, which whoever applies is told of.
+_EXPECTED_WARNINGS = (
+    "Incomplete lock file information for providers",
+    "Deprecated flag: -state",
+    "Resource targeting is in effect",
+    "Applied changes may be incomplete",
+    CHECK_FAILED,
+)
+
+
+def is_full(path: Path) -> bool:
+    """Return whether the disk on which a path lies has next to no room left, or takes no other file.
+
+    What has failed for want of room has given back a little by its end, as the file of its lock.
+    """
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_blocks > 0 and (
+        disk.f_bavail * disk.f_frsize < _NO_ROOM or (disk.f_files > 0 and disk.f_favail == 0)
+    )
 
 
 class RunningTerraform:
     """A Terraform that runs, followed through its log."""
 
-    def __init__(self, what: str, process: subprocess.Popen[bytes], log: Path, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        what: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        on_event: OnEvent,
+        *,
+        is_full: Callable[[Path], bool] = is_full,
+    ) -> None:
+        """`is_full` tells whether the disk on which a path lies has no room left."""
         self.log = log
+        self._is_full = is_full
         self._what = what
         self._process = process
         self._on_event = on_event
@@ -54,23 +89,21 @@ class RunningTerraform:
         The first Ctrl-C is passed on, so that Terraform stops in order and saves its state, and raised again
         when it has; the second leaves Terraform to itself.
         """
-        interrupted = False
-        while True:
-            try:
-                if not self.running:
+        with count_interrupts() as interrupts:
+            passed_on = False
+            while self.running:
+                if interrupts.count and not passed_on:
+                    passed_on = True
+                    self.interrupt()
+                    self._on_event(
+                        TerraformEvent(kind="interrupted", message="Waiting for Terraform to stop in order")
+                    )
+                if interrupts.count > 1:
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_POLL_SECONDS)
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                self.interrupt()
-                self._on_event(
-                    TerraformEvent(kind="interrupted", message="Waiting for Terraform to stop in order")
-                )
-        if interrupted:
-            raise KeyboardInterrupt
+            if interrupts.count:
+                raise KeyboardInterrupt
         self._raise_for_status()
         return self._events
 
@@ -87,12 +120,19 @@ class RunningTerraform:
         status = self._process.returncode
         if status == 0:
             return
+        end_orphans(self._process.pid)
         diagnostics = [event.diagnostic for event in self._events if event.diagnostic]
         errors = [describe_diagnostic(found) for found in diagnostics if found.severity == "error"]
-        words = errors or [word for word in self._words if word.strip()] or [f"it ended with status {status}"]
+        words = errors or [word for word in self._words if word.strip()]
+        if status < 0 or not words:
+            words.append(_describe_end(status))
+        if self._is_full(self.log.parent):
+            # Then the log lacks what Terraform said last, and mostly just this.
+            words.insert(0, f"no space left on device: {self.log.parent.parent}")
+        text = "\n  ".join(words)
         if known := find_lock_error("\n".join(words)):
             raise known
-        raise TerraformError(f"Terraform could not {self._what}:\n  " + "\n  ".join(words), hint=_hint(words))
+        raise TerraformError(f"Terraform could not {self._what}:\n  {text}", hint=find_hint(text))
 
 
 _HINTS = (
@@ -121,20 +161,61 @@ _HINTS = (
         "choose another `instance_type` or `region`, or ask AWS for a higher quota",
     ),
     (re.compile(r"UnauthorizedOperation|AccessDenied"), "ask for the permission that the message names"),
+    (
+        # What S3 answers to a HEAD, which has no words.
+        re.compile(r"api error (Forbidden|BadRequest)"),
+        "ask for the permission that the message names, or log in again if your credentials have expired",
+    ),
+    (
+        re.compile(r"AlreadyExists|\.Duplicate\b"),
+        "run it again, which takes in what has this cluster's tags; for what has only its name, choose another",
+    ),
+    (
+        re.compile(r"SignatureDoesNotMatch|InvalidSignatureException|RequestTimeTooSkewed"),
+        "check this machine's clock and the secret access key, and run the command again",
+    ),
+    (
+        re.compile(r"Throttling|RequestLimitExceeded|SlowDown|TooManyRequests"),
+        "AWS asks for fewer calls: wait a minute and run the command again",
+    ),
+    (
+        re.compile(r"StatusCode: 5\d\d"),
+        "AWS failed: run the command again, and if it fails still, see https://health.aws.amazon.com",
+    ),
+    (
+        re.compile(r"connection (reset|refused)|\bEOF\b|i/o timeout|no such host|Client\.Timeout"),
+        "check the network, HTTPS_PROXY and AWS_ENDPOINT_URL, and run the command again",
+    ),
+    (
+        re.compile(
+            r"did not respond|it was killed by|it ended with status|Plugin error|interrupt|cancel|halted",
+            re.IGNORECASE,
+        ),
+        "run the command again",
+    ),
 )
 
 
-def _hint(words: Sequence[str]) -> str | None:
-    text = "\n".join(words)
-    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+def _describe_end(status: int) -> str:
+    return (
+        f"it ended with status {status}" if status > 0 else f"it was killed by {signal.Signals(-status).name}"
+    )
+
+
+def find_hint(words: str) -> str | None:
+    """Return what to do about a failure of Terraform's that it has described; None where nobody knows."""
+    return next((hint for pattern, hint in _HINTS if pattern.search(words)), None)
 
 
 def _plain(line: str) -> str:
-    """Return what a line that is no event says; of one in JSON its message, and of Terraform's state dumps nothing."""
+    """Return what a line that is no event says; of one in JSON its message, and of Terraform's state dumps nothing.
+
+    An event that breaks off, as where Terraform was killed or had no room to write it, says nothing either.
+    """
     try:
         document = json.loads(line)
     except ValueError:
-        return line.rstrip()
+        return "" if line.startswith('{"@') else line.rstrip()
     return str(document.get("@message", "")) if isinstance(document, dict) else ""
 
 

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 from daft_launcher.backend import Backend
 from daft_launcher.models import Clock, Plan, Provider, Reporter
+from daft_launcher.reach import USUAL_REACH, Reach
 from daft_launcher.state_dir import StateDir
+from daft_launcher.terraform_lock import StateLock
 
 
 class RunningDestroy(Protocol):
@@ -48,7 +50,13 @@ class Terraform(Protocol):
         """Install what the root needs, if anything has changed."""
 
     def plan(
-        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+        self,
+        out: Path,
+        *,
+        replace: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        lock: bool = True,
+        state: Path | None = None,
     ) -> Plan:
         """Return what an apply would change, and save it; `state` is a copy of a local state to plan on."""
 
@@ -58,8 +66,8 @@ class Terraform(Protocol):
     def show_json(self, plan_file: Path) -> Mapping[str, Any]:
         """Return a saved plan in Terraform's JSON form."""
 
-    def apply(self, plan_file: Path) -> None:
-        """Make what a saved plan says."""
+    def apply(self, plan_file: Path) -> Sequence[str]:
+        """Make what a saved plan says, and return what the root's checks find wrong with what came of it."""
 
     def start_destroy(self) -> RunningDestroy:
         """Start removing everything."""
@@ -70,8 +78,14 @@ class Terraform(Protocol):
     def pull_state(self) -> Mapping[str, object]:
         """Return the state as Terraform keeps it, an empty one where there is none."""
 
+    def forget(self, addresses: Sequence[str], *, state: Path | None = None) -> None:
+        """Take resources out of the state, or out of a copy of it, and leave them as they are."""
+
     def try_lock(self) -> None:
         """Take the state's lock and give it back. Raises StateLockedError when somebody has it."""
+
+    def break_own_lock(self, lock: StateLock) -> bool:
+        """Break a lock that this root's Terraform took, and return whether it did; nothing may run in the root."""
 
     def push_state(self, file: Path, *, force: bool = False) -> None:
         """Write a state; without `force` only over an older one of the same line."""
@@ -91,3 +105,4 @@ class Tools:
     reporter: Reporter
     clock: Clock
     cache: Path
+    reach: Reach = USUAL_REACH

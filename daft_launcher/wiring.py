@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daft_launcher.models import Provider, Reporter
+from daft_launcher.reach import USUAL_REACH, Reach
 from daft_launcher.state_dir import StateDir, read_reference
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ class Workshop:
     reporter: Reporter
     environ: Mapping[str, str]
     state_dir: StateDir
+    reach: Reach = USUAL_REACH
 
     def tools_for(self, config: ClusterConfig, *, identity_file: Path | None = None) -> Tools:
         """Return the tools for a configured cluster."""
-        return self._tools(_provider(config, self.state_dir, identity_file))
+        return self._tools(_provider(config, self.state_dir, identity_file, self.reach))
 
     def tools_for_removal(self, reference: ClusterReference) -> Tools:
         """Return the tools for a cluster as its root was generated, whatever the file says by now."""
@@ -62,6 +64,7 @@ class Workshop:
             reporter=self.reporter,
             clock=SystemClock(),
             cache=cache_folder(),
+            reach=self.reach,
         )
 
     def _open_terraform(self, directory: Path, lock: int | None) -> Terraform:
@@ -77,7 +80,7 @@ class Workshop:
             self._find_terraform(),
             environ=self.environ,
             on_event=self.reporter.event,
-            inherited=() if lock is None else (lock,),
+            lock=lock,
         )
 
     def _find_terraform(self) -> TerraformBinary:
@@ -93,7 +96,9 @@ def open_bucket(backend: Backend) -> Bucket:
     return StateBucket(backend)
 
 
-def _provider(config: ClusterConfig, state_dir: StateDir, identity_file: Path | None) -> Provider:
+def _provider(
+    config: ClusterConfig, state_dir: StateDir, identity_file: Path | None, reach: Reach
+) -> Provider:
     if config.setup.provider == "local":
         return _local(state_dir)
     return _aws(
@@ -102,6 +107,7 @@ def _provider(config: ClusterConfig, state_dir: StateDir, identity_file: Path | 
         ssh_allowed_cidrs=config.aws.ssh_allowed_cidrs,
         ssh_key_name=config.aws.ssh_key_name,
         identity_file=identity_file,
+        reach=reach,
     )
 
 
@@ -118,6 +124,7 @@ def _aws(
     ssh_allowed_cidrs: tuple[str, ...] = (),
     ssh_key_name: str | None = None,
     identity_file: Path | None = None,
+    reach: Reach = USUAL_REACH,
 ) -> Provider:
     from daft_launcher.providers.aws import AWSProvider
 
@@ -128,4 +135,5 @@ def _aws(
         ssh_key_name=ssh_key_name,
         identity_file=identity_file,
         clock=SystemClock(),
+        reach=reach,
     )

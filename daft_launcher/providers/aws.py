@@ -8,21 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from daft_launcher.errors import AWSError, MissingCredentialsError, TunnelError
-from daft_launcher.models import (
-    Clock,
-    Cluster,
-    HeadStatus,
-    Instance,
-    InstanceState,
-    Offer,
-    ProviderName,
-    Rate,
-    RayApi,
-    SshLogin,
-)
+from daft_launcher.errors import AWSError, MissingCredentialsError
+from daft_launcher.instances import Instance, InstanceState, ProviderName, sort_instances
+from daft_launcher.models import Clock, Cluster, HeadStatus, Offer, Rate, RayApi, SshLogin, TaggedResource
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_head import HeadWatch, get_head_login
 from daft_launcher.providers.aws_instances import (
@@ -30,19 +19,15 @@ from daft_launcher.providers.aws_instances import (
     cluster_filters,
     describe_instances,
     read_instances,
-    sort_instances,
 )
-from daft_launcher.providers.aws_leftovers import find_leftovers, is_all_shutting_down
-from daft_launcher.state_dir import read_reference
+from daft_launcher.providers.aws_reach import as_token, explaining_silence, kept_open, ssh_arguments
+from daft_launcher.providers.aws_tagged import find_parts, find_tagged, is_all_shutting_down, remove_strays
+from daft_launcher.reach import USUAL_REACH, Reach
+from daft_launcher.state_dir import read_reference, was_applied
 
-if TYPE_CHECKING:
-    from daft_launcher.ssh import Tunnel
-
-RAY_PORT = 8265
-RAY_TOKEN_PATH = "/etc/daft/ray-token"  # noqa: S105 - a path on the head, no secret
 BOOTSTRAP_LOG_PATH = "/var/log/daft-bootstrap.log"
-_TUNNEL_CHECK_SECONDS = 2.0
 DEFAULT_SSH_USER = "ec2-user"
+_LIVING = (InstanceState.RUNNING, InstanceState.PENDING, InstanceState.STOPPING, InstanceState.STOPPED)
 # By these Terraform takes the variables of the generated root from the environment.
 _CIDRS_GIVEN, _KEY_GIVEN = "TF_VAR_operator_cidrs", "TF_VAR_ssh_public_key"
 
@@ -69,6 +54,7 @@ class AWSProvider:
         ssh_key_name: str | None,
         clock: Clock,
         identity_file: Path | None = None,
+        reach: Reach = USUAL_REACH,
     ) -> None:
         self._region = region
         self._access = AWSAccess(profile=profile)
@@ -76,6 +62,7 @@ class AWSProvider:
         self._ssh_key_name = ssh_key_name
         self._identity_file = identity_file
         self._clock = clock
+        self._reach = reach
         self._account: str | None = None
 
     def check_access(self) -> None:
@@ -107,19 +94,27 @@ class AWSProvider:
         return _list_region(self._access, self._region, cluster, PAGE_SIZE)
 
     def dead_resources(self, directory: Path) -> list[str]:
-        """Return the head's address when it has said that it failed: only a new one can become ready.
+        """Return the head's address when it has said that it failed or has ended, or is shutting down.
 
-        AWS replaces dead workers, and Terraform's refresh notices a head that is gone.
+        Only a new one can become ready. AWS replaces dead workers, and Terraform's refresh notices a head that is gone,
+        but takes one that is shutting down for there. One that may not terminate itself has stopped at its cluster's
+        end.
         """
         stored = read_reference(directory)
         if stored is None or stored["provider"] != self.name:
             return []
-        nodes = self.list_instances(stored["name"])
-        failed = any(
-            node.role == "head" and node.state is InstanceState.RUNNING and node.status == "failed"
-            for node in nodes
+        heads = [node for node in self.list_instances(stored["name"]) if node.role == "head"]
+        dead = {
+            (InstanceState.RUNNING, "failed"),
+            (InstanceState.STOPPING, "ended"),
+            (InstanceState.STOPPED, "ended"),
+        }
+        # The one before may be shutting down still, when `down` did not wait for it.
+        states = {head.state for head in heads} - {InstanceState.TERMINATED}
+        found = states == {InstanceState.SHUTTING_DOWN} or any(
+            (head.state, head.status) in dead for head in heads
         )
-        return ["module.cluster.aws_instance.head"] if failed else []
+        return ["module.cluster.aws_instance.head"] if found else []
 
     def watch_head(self, cluster: Cluster, *, step_timeout: float) -> Iterator[HeadStatus]:
         """Yield each new status of the head until it is ready."""
@@ -132,10 +127,19 @@ class AWSProvider:
 
     def leftovers(self, cluster: str) -> list[str]:
         """Return what in this region, and in IAM, still carries the cluster's tags."""
-        return find_leftovers(self._access, self._region, cluster)
+        return [resource.name for resource in find_tagged(self._access, self._region, cluster)]
 
     def remove_leftovers(self, directory: Path) -> None:
-        """Leave everything: some of it takes minutes to vanish, and only Terraform removes the rest."""
+        """Leave everything: some of it takes minutes to vanish, and Terraform removes the rest."""
+
+    def tagged(self, cluster: str) -> list[TaggedResource]:
+        """Return what in this region, and in IAM, carries the cluster's tags, with its rules and policies."""
+        found = find_tagged(self._access, self._region, cluster)
+        return [*found, *find_parts(self._access, self._region, cluster, found)]
+
+    def remove_strays(self, strays: Sequence[TaggedResource]) -> None:
+        """Delete the cluster's parameters and close its ports, of those that are named."""
+        remove_strays(self._access, self._region, strays)
 
     @contextmanager
     def open_ray_api(
@@ -146,17 +150,14 @@ class AWSProvider:
 
         login = self.get_login(cluster, identity_file=identity_file)
         with self._explaining_silence(cluster):
-            token = _read(login, RAY_TOKEN_PATH)
+            token = as_token(self._read(login, self._reach.token_path), self._reach.token_path, login)
         tunnel = ssh.open_tunnel(
-            host=login.address,
-            user=login.user,
-            identity=login.identity_file,
-            host_key=login.host_key,
-            remote_port=RAY_PORT,
+            **ssh_arguments(login, self._reach.ssh_timeout),
+            remote_port=self._reach.ray_port,
             local_port=local_port,
         )
-        with tunnel as port, _kept_open(tunnel):
-            yield RayApi(url=f"http://127.0.0.1:{port}", token=token.strip())
+        with tunnel as port, kept_open(tunnel, every=self._reach.tunnel_check):
+            yield RayApi(url=f"http://127.0.0.1:{port}", token=token)
 
     def get_login(self, cluster: Cluster, *, identity_file: Path | None = None) -> SshLogin:
         """Return how to log in to the head, which has said its address and host key through AWS."""
@@ -169,17 +170,27 @@ class AWSProvider:
             ssh_key_name=self._ssh_key_name,
         )
         user = cluster.ssh_user or DEFAULT_SSH_USER
-        return SshLogin(address=address, user=user, host_key=host_key, identity_file=identity)
+        return SshLogin(
+            address=address,
+            port=self._reach.ssh_port,
+            user=user,
+            host_key=host_key,
+            identity_file=identity,
+        )
 
     def read_bootstrap_log(self, cluster: Cluster, *, identity_file: Path | None = None) -> str:
         """Return the end of the head's bootstrap log, read over SSH."""
         login = self.get_login(cluster, identity_file=identity_file)
         with self._explaining_silence(cluster):
-            return _read(login, BOOTSTRAP_LOG_PATH)
+            return self._read(login, BOOTSTRAP_LOG_PATH)
+
+    def _read(self, login: SshLogin, path: str) -> str:
+        from daft_launcher import ssh
+
+        data = ssh.read_file(**ssh_arguments(login, self._reach.ssh_timeout), path=path)
+        return data.decode("utf-8", "replace")
 
     def _explaining_silence(self, cluster: Cluster) -> AbstractContextManager[None]:
-        from daft_launcher.providers.aws_reach import explaining_silence
-
         return explaining_silence(cluster.directory, ssh_allowed_cidrs=self._ssh_allowed_cidrs)
 
     def find_rate(self, offer: Offer, *, cluster: str) -> Rate:
@@ -207,47 +218,23 @@ class AWSProvider:
         if self._identity_file:
             return ssh.public_key_of(self._identity_file)
         # What an apply was made with here is the cluster's key, but no other.
-        made_here = (directory / ssh.GENERATED_KEY).exists() and (directory / "logs" / "apply.jsonl").exists()
+        made_here = (directory / ssh.GENERATED_KEY).exists() and was_applied(directory)
         stored = read_reference(directory) if shared and not made_here else None
+        if stored:
+            self.account()  # What is wrong with the credentials is said of all that is asked.
         registered = self._registered_key(stored["name"]) if stored else None
         return registered or ssh.make_key_pair(directory / ssh.GENERATED_KEY)
 
     def _registered_key(self, cluster: str) -> str | None:
-        """Return the public half of the key that a cluster was made with, None where it has none yet."""
+        """Return the public half of the key that a living head was made with; None where there is none."""
+        nodes = self.list_instances(cluster)
+        if not any(node.role == "head" and node.state in _LIVING for node in nodes):
+            return None
         with self._access.asking("ec2", self._region, "read the cluster's public key") as ec2:
             answer = ec2.describe_key_pairs(Filters=cluster_filters(cluster), IncludePublicKey=True)
         lines = [key.get("PublicKey", "") for key in answer["KeyPairs"]]
         # EC2 adds a comment, which would be another key to Terraform.
         return next((" ".join(line.split()[:2]) for line in lines if line), None)
-
-
-def _read(login: SshLogin, path: str) -> str:
-    from daft_launcher import ssh
-
-    data = ssh.read_file(
-        host=login.address, user=login.user, identity=login.identity_file, host_key=login.host_key, path=path
-    )
-    return data.decode("utf-8", "replace")
-
-
-@contextmanager
-def _kept_open(tunnel: Tunnel) -> Iterator[None]:
-    """Open a tunnel again whenever it is cut while the context is open; it keeps its port."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(_TUNNEL_CHECK_SECONDS):
-            # Whoever uses the tunnel gives up in its own time, and says why.
-            with suppress(TunnelError):
-                tunnel.ensure_open()
-
-    keeper = threading.Thread(target=keep, daemon=True, name="tunnel-keeper")
-    keeper.start()
-    try:
-        yield
-    finally:
-        done.set()
-        keeper.join(_TUNNEL_CHECK_SECONDS)
 
 
 def list_instances_in(

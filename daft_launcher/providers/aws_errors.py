@@ -32,7 +32,13 @@ UNSIGNED = {
     "SignatureDoesNotMatch",
 }
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
-THROTTLED = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+THROTTLED = {
+    "RequestLimitExceeded",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
 SESSION_LOST = {"SSOError", "TokenRetrievalError", "NoAuthTokenError"}
 UNREACHED = {"ConnectionError", "HTTPClientError"}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from daft_launcher.models import Instance, InstanceState, Role
+from daft_launcher.instances import End, Instance, InstanceState, Role, sort_instances
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.client import EC2Client
@@ -19,10 +21,12 @@ MANAGED_BY = "daft-launcher"
 STATUS_TAG = "daft:status"
 DETAIL_TAG = "daft:detail"
 HOST_KEY_TAG = "daft:ssh-host-key"
+# Set by terraform/aws/head.tf: by it, a head whose state is lost shows whether it was set up as is wanted now.
+GENERATION_TAG = "daft:generation"
+ENDS_TAG = "daft:ends"
 
 PAGE_SIZE = 1000
 STATES = {state.value.lower(): state for state in InstanceState}
-ORDER_OF_STATES = {state: position for position, state in enumerate(InstanceState)}
 
 
 def cluster_tags(cluster: str | None) -> dict[str, str]:
@@ -61,11 +65,6 @@ def read_instances(described: Iterable[InstanceTypeDef], region: str) -> list[In
     return sort_instances(_read_instance(instance, region) for instance in described)
 
 
-def sort_instances(instances: Iterable[Instance]) -> list[Instance]:
-    """Return instances in the order of `daft list`: by state, then by cluster, head first."""
-    return sorted(instances, key=_place)
-
-
 def read_tags(tags: Iterable[TagTypeDef | IAMTagTypeDef] | None) -> dict[str, str]:
     """Return tags as a mapping."""
     return {tag.get("Key", ""): tag.get("Value", "") for tag in tags or ()}
@@ -88,9 +87,16 @@ def _read_instance(described: InstanceTypeDef, region: str) -> Instance:
         launched_at=described.get("LaunchTime"),
         status=tags.get(STATUS_TAG),
         detail=tags.get(DETAIL_TAG),
+        ends=None if ENDS_TAG not in tags else _read_ends(tags[ENDS_TAG]),
     )
 
 
-def _place(instance: Instance) -> tuple[int, str, str, bool, str]:
-    state = ORDER_OF_STATES[instance.state]
-    return state, instance.cluster, instance.region, instance.role != "head", instance.instance_id
+def _read_ends(text: str) -> tuple[End, ...]:
+    """Return what terraform/aws/bootstrap.sh writes: `LIMIT TIME` for each, the soonest first."""
+    words = text.split()
+    ends = []
+    for limit, time in zip(words[::2], words[1::2], strict=False):
+        with contextlib.suppress(ValueError):
+            at = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+            ends.append(End(at=at, limit=limit))
+    return tuple(ends)

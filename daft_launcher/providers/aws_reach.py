@@ -1,16 +1,75 @@
-"""Why a head node that runs does not answer: whom it lets in, and from where this machine comes."""
+"""The way to a head node: its login, a tunnel that is kept open, and why one that runs does not answer."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
-from daft_launcher.errors import AWSError, SilentHostError
+from daft_launcher.errors import AWSError, SilentHostError, TunnelError
+from daft_launcher.models import SshLogin
 from daft_launcher.public_address import find_public_address
 from daft_launcher.state_dir import OPERATOR_FILE
+
+if TYPE_CHECKING:
+    from daft_launcher.ssh import Tunnel
+
+
+class SshArguments(TypedDict):
+    """What the functions of ssh.py take alike."""
+
+    host: str
+    port: int
+    user: str
+    identity: Path | None
+    host_key: str
+    timeout: float
+
+
+def ssh_arguments(login: SshLogin, timeout: float) -> SshArguments:
+    """Return a login as ssh.py takes it."""
+    return {
+        "host": login.address,
+        "port": login.port,
+        "user": login.user,
+        "identity": login.identity_file,
+        "host_key": login.host_key,
+        "timeout": timeout,
+    }
+
+
+def as_token(content: str, path: str, login: SshLogin) -> str:
+    """Return the token that a file of the head holds. Raises TunnelError when it is none that HTTP could carry."""
+    token = content.strip()
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise TunnelError(
+            f"`{path}` at {login.user}@{login.address} holds no token of Ray's",
+            hint="`daft logs --bootstrap` shows how the head was set up",
+        )
+    return token
+
+
+@contextmanager
+def kept_open(tunnel: Tunnel, *, every: float) -> Iterator[None]:
+    """Open a tunnel again whenever it is cut while the context is open; it keeps its port."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(every):
+            # Whoever uses the tunnel gives up in its own time, and says why.
+            with suppress(TunnelError):
+                tunnel.ensure_open()
+
+    keeper = threading.Thread(target=keep, daemon=True, name="tunnel-keeper")
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 @contextmanager

@@ -10,25 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from daft_launcher.errors import ProviderError, UsageError
-from daft_launcher.models import (
-    Cluster,
-    HeadStatus,
-    Instance,
-    InstanceState,
-    Offer,
-    ProviderName,
-    Rate,
-    RayApi,
-    Role,
-    SshLogin,
-)
+from daft_launcher.instances import Instance, InstanceState, ProviderName, Role
+from daft_launcher.models import Cluster, HeadStatus, Offer, Rate, RayApi, SshLogin, TaggedResource
 
 _ADDRESS = "127.0.0.1"
 _LOG_CHARACTERS = 1 << 19
@@ -145,6 +135,13 @@ class LocalProvider:
         )
         if done.returncode != 0:
             raise ProviderError(f"{directory / 'run'} could not be cleared: {done.stdout.strip()}")
+
+    def tagged(self, cluster: str) -> list[TaggedResource]:  # noqa: ARG002 - the port's signature
+        """Return nothing: processes have no tags, and Terraform's state lies beside them."""
+        return []
+
+    def remove_strays(self, strays: Sequence[TaggedResource]) -> None:
+        """Do nothing: there are none."""
 
     @contextlib.contextmanager
     def open_ray_api(

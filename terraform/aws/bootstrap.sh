@@ -3,6 +3,7 @@
 #   no argument  what cloud-init runs, once per instance, as root, with hardly any environment
 #   resume       what it runs at every later boot: the rest of what a reboot cut off, and Ray where no systemd starts it
 #   run          one life of Ray: what systemd (or `supervise`, where there is no systemd) starts again and again
+#   watch        what ends the cluster when its time is over: on the head, from the first second of each boot
 # Everything the user installs or runs belongs to the SSH user, as it would had they typed it: root only for what needs it.
 set -euo pipefail
 umask 022
@@ -21,7 +22,7 @@ node() { "$python" -IS "$opt/node.py" "$@"; }
 
 fail() { # COMMAND CODE
   trap - EXIT
-  node fail "$step" "$1" "$2" || true
+  node fail "$step" "${1:0:1000}" "$2" || true
   # The console (`aws ec2 get-console-output`) is all that is left to read when SSH is not.
   tail -n 15 "$log" >&3
   exit 1
@@ -37,7 +38,8 @@ user_runs() { # LABEL ARGV...
 
 # One CreateTags call each, and EC2 throttles an account's calls: of a thousand workers nobody watches the steps in between
 # (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html).
-progress() { [[ $role = worker ]] || node tag "$step" "$1"; }
+# A thousand dependencies are longer than one argument may be, and a tag takes 256 characters.
+progress() { [[ $role = worker ]] || node tag "$step" "${1:0:1000}"; }
 
 write_files() {
   mkdir -p "$opt/bin" "$etc" "${log%/*}"
@@ -64,6 +66,9 @@ ETC, OPT, LOG = (pathlib.Path(ROOT + path) for path in ("/etc/daft", "/opt/daft"
 IMDS = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
 PORT = int(os.environ.get("DAFT_RAY_PORT") or 6379)
 PATIENCE = int(os.environ.get("DAFT_PATIENCE") or 1800)
+PERIOD = float(os.environ.get("DAFT_PERIOD") or 60)
+API = os.environ.get("DAFT_HEALTH") or "http://127.0.0.1:"
+PROC = pathlib.Path(ROOT + "/proc")
 RAW = (ETC / "settings.json").read_bytes()  # or gzipped: half of the user data is theirs, and long commands shrink well
 SETTINGS = json.loads(gzip.decompress(RAW) if RAW[:2] == b"\x1f\x8b" else RAW)
 NEAR = "localhost,127.0.0.1,169.254.169.254,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -89,13 +94,12 @@ WHEELS = {
 
 def fetch(url, data=None, headers=None, method=None, timeout=10, direct=False):
     opener = request.build_opener(*[request.ProxyHandler({})] if direct else [])
-    with opener.open(request.Request(url, data, headers or {}, method=method), timeout=timeout) as reply:
-        return reply.read()
-
-
-def because(problem):
-    body = problem.read(400).decode("utf-8", "replace") if isinstance(problem, error.HTTPError) else ""
-    return "%s %s" % (problem, body)
+    try:
+        with opener.open(request.Request(url, data, headers or {}, method=method), timeout=timeout) as reply:
+            return reply.read()
+    except error.HTTPError as problem:  # AWS says why in the body
+        problem.msg = "%s %s" % (problem.msg, problem.read(400).decode("utf-8", "replace"))
+        raise
 
 
 def retry(seconds, call, *args):
@@ -104,7 +108,7 @@ def retry(seconds, call, *args):
         try:
             return call(*args)
         except TROUBLE as problem:
-            print("daft: retrying after:", because(problem), file=sys.stderr, flush=True)
+            print("daft: retrying after:", problem, file=sys.stderr, flush=True)
             if time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause * random.uniform(0.5, 1.5))
@@ -145,25 +149,38 @@ def ssm(action, **body):
     return json.loads(aws("ssm", json.dumps(body), "application/x-amz-json-1.1", "AmazonSSM." + action))
 
 
-def tag(status, detail):
-    """Best effort: a node that cannot tag itself may still serve. EC2 takes any character, other services that show tags do not
+def query(service, version, action, patience, fields):
+    body = parse.urlencode(dict(fields, Action=action, Version=version))
+    return retry(patience, aws, service, body, "application/x-www-form-urlencoded")
+
+
+def set_tags(tags, patience):
+    fields = {"ResourceId.1": retry(60, imds, "instance-id")}
+    for number, (name, value) in enumerate(tags.items(), 1):
+        fields.update({"Tag.%d.Key" % number: name, "Tag.%d.Value" % number: value})
+    query("ec2", "2016-11-15", "CreateTags", patience, fields)
+
+
+def plain(text):
+    """EC2 takes any character, other services that show tags do not
     (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions); 256 of them at most."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", detail)
-    clean = "".join(c if c.isalnum() or " " <= c <= "~" else " " if c.isspace() else "?" for c in plain)
-    tags = {"daft:status": status, "daft:detail": " ".join(clean.split())[:256]}
+    uncoloured = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    clean = "".join(c if c.isalnum() or " " <= c <= "~" else " " if c.isspace() else "?" for c in uncoloured)
+    return " ".join(clean.split())[:256]
+
+
+def tag(status, detail):
+    """Best effort: a node that cannot tag itself may still serve."""
+    tags = {"daft:status": status, "daft:detail": plain(detail)}
     key = pathlib.Path(ROOT + "/etc/ssh/ssh_host_ed25519_key.pub")
     if key.exists():
         tags["daft:ssh-host-key"] = " ".join(key.read_text().split()[:2])
+    keep("status", status)
     print("daft: status %s: %s" % (status, tags["daft:detail"]), file=sys.stderr, flush=True)
-    body = {"Action": "CreateTags", "Version": "2016-11-15"}
-    for number, (name, value) in enumerate(tags.items(), 1):
-        body.update({"Tag.%d.Key" % number: name, "Tag.%d.Value" % number: value})
     try:
-        body["ResourceId.1"] = retry(60, imds, "instance-id")
-        patience = 300 if status in ("ready", "failed") else 10
-        retry(patience, aws, "ec2", parse.urlencode(body), "application/x-www-form-urlencoded")
+        set_tags(tags, 300 if status in ("ready", "failed") else 10)
     except TROUBLE as problem:
-        print("daft: cannot tag this instance:", because(problem), file=sys.stderr, flush=True)
+        print("daft: cannot tag this instance:", problem, file=sys.stderr, flush=True)
 
 
 def fail(step, command, code):
@@ -191,6 +208,23 @@ def publish():
     retry(120, lambda: ssm("PutParameter", Name=SETTINGS["secret_name"], Value=value, Type="SecureString", Overwrite=True))
 
 
+def read_parameter(name):
+    return json.loads(ssm("GetParameter", Name=name, WithDecryption=True)["Parameter"]["Value"])
+
+
+def recall(name):
+    return (ETC / name).read_text() if (ETC / name).exists() else ""
+
+
+def keep(name, text):
+    new = ETC / (name + ".new")
+    try:
+        new.write_text(text)
+        new.replace(ETC / name)
+    except OSError:  # a full disk keeps no cluster alive
+        pass
+
+
 def knock(address):
     try:
         return socket.create_connection((address, PORT), 5).close()
@@ -205,12 +239,12 @@ def join():
     while time.monotonic() < deadline:
         address = None
         try:
-            found = json.loads(ssm("GetParameter", Name=SETTINGS["secret_name"], WithDecryption=True)["Parameter"]["Value"])
+            found = read_parameter(SETTINGS["secret_name"])
             address, token = found["address"], found["token"]
         except (ValueError, KeyError, TypeError):
             why = "waiting for the head to write its address"
         except TROUBLE as problem:
-            why = "cannot read the secret %s: %s" % (SETTINGS["secret_name"], because(problem))
+            why = "cannot read the secret %s: %s" % (SETTINGS["secret_name"], problem)
         else:
             why = knock(address)
             if not why:
@@ -231,7 +265,7 @@ def join():
 def healthy(ray):
     """Neither address asks for the token. A head takes jobs when its agent answers too, some seconds after the rest."""
     paths = ["52365/api/local_raylet_healthz"] + ["8265/api/gcs_healthz"] * (SETTINGS["role"] == "head")
-    urls = [(os.environ.get("DAFT_HEALTH") or "http://127.0.0.1:") + path for path in paths]
+    urls = [API + path for path in paths]
     for _ in range(300):
         try:
             if all(b"success" in fetch(url, timeout=3, direct=True) for url in urls):
@@ -241,6 +275,144 @@ def healthy(ray):
         time.sleep(1)
     print("Ray runs but does not answer on", *urls, file=sys.stderr, flush=True)
     os.kill(int(ray), signal.SIGTERM)
+
+
+class Watch:
+    """What ends a cluster that is forgotten. Nothing that fails may end the watch: in a minute it looks again."""
+
+    def __init__(self):
+        self.me = self.limits = self.told = self.denied = None
+        self.idle = True
+
+    def start(self):
+        me = retry(60, imds, "instance-id")
+        born = recall("born").split()
+        if born[:1] != [me]:  # on the disk, for later boots; an image made of a head carries another's
+            born = [me, "%d" % time.time()]
+            keep("born", " ".join(born))
+        self.born = float(born[1])
+        # How long the init runs, which in a container is not how long the kernel does.
+        began = int((PROC / "1/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        self.boot = time.time() - float((PROC / "uptime").read_text().split()[0]) + began
+        self.since = max(self.born, self.boot, float(recall("idle-since") or 0))
+        self.me = me
+
+    def ask_for_lost_peers(self):
+        """A laptop that is gone leaves its SSH connection, and the kernel would ask after it in two hours only. Whatever the
+        limits are by now: a connection keeps to what was in force when it began."""
+        for name, value in (("time", 120), ("intvl", 30), ("probes", 6)):
+            (PROC / "sys/net/ipv4" / ("tcp_keepalive_" + name)).write_text(str(value))
+
+    def read_limits(self):
+        """Not in the settings: there they would make another head."""
+        try:
+            self.limits = read_parameter("/daft/%s/limits" % SETTINGS["cluster"])
+        except error.HTTPError as problem:
+            if "ParameterNotFound" not in problem.msg:
+                raise
+            self.limits = {}
+
+    def look(self):
+        """Do what is due, and return in how many seconds to look again."""
+        if self.limits is None:
+            return 10
+        if self.me is None:  # not before AWS has taken a signature: it takes none of a clock that is wrong
+            self.start()
+        now = time.time()
+        worked = self.last_work(now) if "idle_timeout" in self.limits else now
+        if worked == now or not self.idle:  # the first look at an idle head begins its idleness
+            self.since = now
+        self.idle, self.since = worked != now, max(self.since, worked)
+        keep("idle-since", "%d" % self.since)
+        begun = {"max_lifetime": self.born}
+        if self.idle:
+            begun["idle_timeout"] = self.since
+        ends = sorted((began + self.limits[name], name) for name, began in begun.items() if name in self.limits)
+        if ends and ends[0][0] <= now:
+            return self.end(now, "%s of %d min is over" % (ends[0][1], self.limits[ends[0][1]] // 60))
+        if self.denied:
+            set_tags({"daft:detail": ""}, 10)
+            self.denied = None
+        said = " ".join(time.strftime(name + " %Y-%m-%dT%H:%M:%SZ", time.gmtime(end)) for end, name in ends)
+        if said != self.told:  # empty too: it says that there is a watch
+            set_tags({"daft:ends": said}, 10)
+            self.told = said
+        return min([PERIOD] + [end - now for end, _ in ends])
+
+    def last_work(self, now):
+        """Now while the machine is at work or in use; else when the last job ended, 0 if there was none."""
+        if self.bootstraps(now) or any(map(self.has_session, ("tcp", "tcp6"))):
+            return now
+        try:
+            key = {"Authorization": "Bearer " + (ETC / "ray-token").read_text()}
+            jobs = json.loads(fetch(API + "8265/api/jobs/", None, key, None, 10, direct=True))
+            if any(job["status"] in ("PENDING", "RUNNING") for job in jobs):
+                return now
+            return min(now - 1, max([job.get("end_time") or 0 for job in jobs] + [0]) / 1000)
+        except TROUBLE:
+            return now if any(map(self.is_raylet, PROC.glob("[0-9]*/comm"))) else 0
+
+    def bootstraps(self, now):
+        """To be set up is work too, but not for ever: it may hang."""
+        return recall("status") in ("booting", "installing", "setup") and now - self.boot < 2 * PATIENCE
+
+    def has_session(self, name):
+        path = PROC / "net" / name
+        rows = [line.split() for line in path.read_text().splitlines()[1:]] if path.exists() else []
+        return any(row[1].endswith(":0016") and row[3] == "01" for row in rows)  # port 22, ESTABLISHED
+
+    def is_raylet(self, path):
+        try:
+            return path.read_text() == "raylet\n"
+        except OSError:
+            return False
+
+    def end(self, now, why):
+        """Workers first: without a head nobody would end them. A head that is not let do so for an hour goes alone."""
+        none = {"AutoScalingGroupName": "daft-%s-workers" % SETTINGS["cluster"]}
+        none.update(MinSize=0, MaxSize=0, DesiredCapacity=0)
+        try:
+            query("autoscaling", "2011-01-01", "UpdateAutoScalingGroup", min(30, PERIOD), none)
+        except TROUBLE as problem:
+            if "not found" not in str(problem):  # `down` has removed the group
+                self.denied = self.denied or now
+                if now - self.denied < 2 * PATIENCE:
+                    return set_tags({"daft:detail": plain("%s, but its workers cannot be ended: %s" % (why, problem))}, 10)
+                why += ", and its workers could not be ended: %s" % problem
+        tag("ended", why)
+        try:
+            query("ec2", "2016-11-15", "TerminateInstances", min(30, PERIOD), {"InstanceId.1": self.me})
+        except TROUBLE as problem:
+            print("daft: this instance may not terminate itself:", problem, file=sys.stderr, flush=True)
+            os.system("shutdown -h now")
+
+    def publish_again(self):
+        """Terraform sets the secret back where it takes a cluster over whose state was lost. Another head's is left alone."""
+        if not (ETC / "ray-token").exists():
+            return
+        mine = {"address": imds("local-ipv4"), "token": (ETC / "ray-token").read_text()}
+        try:
+            found = dict(read_parameter(SETTINGS["secret_name"]))
+        except (TypeError, ValueError):
+            found = {}
+        if found != mine and found.get("address") in (None, mine["address"]):
+            publish()
+
+    def attempt(self, step):
+        try:
+            return step()
+        except Exception as problem:
+            print("daft: the watch goes on after: %s: %s" % (type(problem).__name__, problem), file=sys.stderr, flush=True)
+
+
+def watch():
+    it = Watch()
+    it.attempt(it.ask_for_lost_peers)
+    while True:
+        it.attempt(it.read_limits)
+        pause = it.attempt(it.look)
+        it.attempt(it.publish_again)
+        time.sleep(max(0.1, min(PERIOD, pause or PERIOD)))
 
 
 def read_page(url):
@@ -301,7 +473,7 @@ VERBS = {
     "get": lambda *keys: each(SETTINGS[key] for key in keys), "setup-commands": lambda: each(SETTINGS["setup_commands"]),
     "requirements": lambda: each(requirements()), "environment": lambda: each(environment()),
     "address": lambda: print(retry(60, imds, "local-ipv4")), "uv": uv, "tag": tag, "fail": fail,
-    "publish": publish, "join": join, "healthy": healthy,
+    "publish": publish, "join": join, "healthy": healthy, "watch": watch,
 }
 VERBS[sys.argv[1]](*sys.argv[2:])
 PYTHON
@@ -356,17 +528,58 @@ run_setup_commands() {
   rm "$etc/setup-command"
 }
 
+# sd_booted(3): this directory exists if and only if systemd is the init.
+has_systemd() { [[ -d $root/run/systemd/system ]]; }
+
+start_unit() { # NAME VERB, and the unit's file on standard input
+  mkdir -p "$root/etc/systemd/system"
+  cat >"$root/etc/systemd/system/$1"
+  systemctl daemon-reload
+  systemctl enable "$1"
+  systemctl "$2" --no-block "$1"
+}
+
+start_watch() {
+  local role
+  IFS= read -r -d '' role < <(node get role)
+  [[ $role = head ]] || return 0
+  if ! has_systemd; then
+    setsid bash "$opt/bootstrap.sh" watch </dev/null >/dev/null 2>&1 3>&- &
+    return
+  fi
+  # restart: on an image that was made of a head it runs already, by that head's settings.
+  start_unit daft-watch.service restart <<UNIT
+[Unit]
+Description=Ends a Daft cluster that is forgotten
+StartLimitIntervalSec=0
+
+[Service]
+EnvironmentFile=-$etc/environment
+ExecStart=/bin/bash $opt/bootstrap.sh watch
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+}
+
+watch() {
+  exec 9>>"$etc/watch.pid"
+  flock -n 9 || exit 0
+  echo $$ >"$etc/watch.pid"
+  exec "$python" -IS "$opt/node.py" watch >>"$log" 2>&1
+}
+
 start_ray() {
-  # sd_booted(3): this directory exists if and only if systemd is the init.
-  if [[ ! -d $root/run/systemd/system ]]; then
+  if ! has_systemd; then
     setsid bash "$opt/bootstrap.sh" supervise </dev/null >/dev/null 2>&1 3>&- &
     return
   fi
-  mkdir -p "$root/etc/systemd/system"
   # No After=cloud-final.service: it is what runs this script, so starting the unit would wait for itself.
   # OOMPolicy: the default stops the whole node when the kernel kills one greedy task (systemd.service(5)).
   # KillMode, TimeoutStopSec: `ray start --block` drains for up to 30 s when it alone gets SIGTERM.
-  cat >"$root/etc/systemd/system/daft-ray.service" <<UNIT
+  start_unit daft-ray.service start <<UNIT
 [Unit]
 Description=Ray node of a Daft cluster
 Wants=network-online.target
@@ -387,9 +600,6 @@ OOMPolicy=continue
 [Install]
 WantedBy=multi-user.target
 UNIT
-  systemctl daemon-reload
-  systemctl enable daft-ray.service
-  systemctl start --no-block daft-ray.service
 }
 
 run_ray() {
@@ -411,7 +621,8 @@ run_ray() {
   fi
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$etc/ray-token
   # Told to send no usage statistics, Ray 2.59 still tells usage-stats.ray.io that it sends none. Nobody listens on discard.
-  export RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9/
+  # Jobs inherit the second: a user's `--env DAFT_ANALYTICS_ENABLED=1` goes before it.
+  export RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9/ DAFT_ANALYTICS_ENABLED=0
   join+=(--block --disable-usage-stats --log-color=false "--node-ip-address=$address")
   "${become[@]}" ray start "${join[@]}" </dev/null 3>&- &
   ray=$!
@@ -439,10 +650,12 @@ supervise() {
 exec 3>&2
 case ${1:-boot} in
   supervise) supervise ;;
+  watch) watch ;;
   boot) write_files ;;
 esac
 exec >>"$log" 2>&1
 trap 'code=$?; [[ $code = 0 ]] || fail "$BASH_COMMAND" "$code"' EXIT
+[[ ${1:-} = run ]] || start_watch
 [[ ${1:-} = run || -e $etc/complete ]] || node tag booting "instance is up"
 load_settings
 if [[ ${1:-} = run ]]; then run_ray; fi

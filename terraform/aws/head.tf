@@ -27,7 +27,8 @@ resource "aws_instance" "head" {
   iam_instance_profile        = local.instance_profile.head
   key_name                    = local.key_name
   user_data_base64            = local.user_data.head
-  tags                        = local.head_tags
+  # By its tag, a head whose state is lost shows whether it was set up as the configuration says.
+  tags = merge(local.head_tags, { "daft:generation" = substr(local.head_generation, 0, 16) })
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -43,8 +44,9 @@ resource "aws_instance" "head" {
   }
 
   lifecycle {
-    # Another head gets the user data of its day; only what is in its generation is a reason for another head.
-    ignore_changes       = [user_data_base64]
+    # Another head gets the user data of its day; only what is in its generation is a reason for another head. The
+    # provider keeps that of an imported head as `user_data`, and would stop the head to put the other in its place.
+    ignore_changes       = [user_data, user_data_base64]
     replace_triggered_by = [terraform_data.head_generation]
 
     precondition {
@@ -57,9 +59,21 @@ resource "aws_instance" "head" {
   depends_on = [
     aws_iam_role_policy.node,
     aws_iam_role_policy_attachment.node,
+    aws_ssm_parameter.limits,
     aws_ssm_parameter.ray,
     aws_vpc_security_group_ingress_rule.between_nodes,
     aws_vpc_security_group_egress_rule.ipv4,
     aws_vpc_security_group_egress_rule.ipv6,
   ]
+}
+
+# The provider goes on when EC2 refuses or drops the call that tags the volume of a new head, with a word in its log alone
+# (internal/service/ec2/ec2_instance.go); the next apply makes the tags, or fails with what EC2 says.
+check "head_volume_tags" {
+  assert {
+    condition = alltrue([
+      for key, value in local.head_tags : try(aws_instance.head.root_block_device[0].tags[key] == value, false)
+    ])
+    error_message = "EC2 has made the head, but not tagged its volume (ec2:CreateTags); another apply does"
+  }
 }

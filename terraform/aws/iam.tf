@@ -1,4 +1,4 @@
-# A role for the head and one for the workers, because only the head may write the cluster's secret.
+# A role for the head and one for the workers, because only the head may write the cluster's secret and end the cluster.
 
 data "aws_partition" "current" {}
 
@@ -21,7 +21,7 @@ locals {
         # (docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html, "Principal key values").
         StringLike = { "aws:userid" = "*:$${ec2:InstanceID}" }
         # ForAllValues is also true of a request without any key; Null rules that out.
-        "ForAllValues:StringEquals" = { "aws:TagKeys" = ["daft:status", "daft:detail", "daft:ssh-host-key"] }
+        "ForAllValues:StringEquals" = { "aws:TagKeys" = ["daft:status", "daft:detail", "daft:ends", "daft:ssh-host-key"] }
         Null                        = { "aws:TagKeys" = "false" }
       }
     },
@@ -32,14 +32,38 @@ locals {
       Resource = aws_ssm_parameter.ray.arn
     },
   ]
-  write_secret = {
-    Sid      = "WriteSecret"
-    Effect   = "Allow"
-    Action   = "ssm:PutParameter"
-    Resource = aws_ssm_parameter.ray.arn
-  }
+  head_statements = [
+    {
+      Sid      = "WriteSecret"
+      Effect   = "Allow"
+      Action   = "ssm:PutParameter"
+      Resource = aws_ssm_parameter.ray.arn
+    },
+    {
+      Sid    = "ReadLimits"
+      Effect = "Allow"
+      Action = "ssm:GetParameter"
+      # By name, since there may be none: the head then has to hear that, and not that it may not ask.
+      Resource = "arn:${data.aws_partition.current.partition}:ssm:${var.region}:${data.aws_caller_identity.current.account_id}:parameter${local.limits_name}"
+    },
+    {
+      Sid      = "EndWorkers"
+      Effect   = "Allow"
+      Action   = "autoscaling:UpdateAutoScalingGroup"
+      Resource = "arn:${data.aws_partition.current.partition}:autoscaling:${var.region}:${data.aws_caller_identity.current.account_id}:autoScalingGroup:*:autoScalingGroupName/${local.worker_group}"
+      # To none, and to no other number: jobs have the head's rights too.
+      Condition = { NumericEquals = { "autoscaling:MaxSize" = "0" } }
+    },
+    {
+      Sid       = "EndItself"
+      Effect    = "Allow"
+      Action    = "ec2:TerminateInstances"
+      Resource  = "arn:${data.aws_partition.current.partition}:ec2:${var.region}:${data.aws_caller_identity.current.account_id}:instance/*"
+      Condition = { StringLike = { "aws:userid" = "*:$${ec2:InstanceID}" } }
+    },
+  ]
   policies = {
-    head   = jsonencode({ Version = "2012-10-17", Statement = concat(local.statements, [local.write_secret]) })
+    head   = jsonencode({ Version = "2012-10-17", Statement = concat(local.statements, local.head_statements) })
     worker = jsonencode({ Version = "2012-10-17", Statement = local.statements })
   }
 

@@ -24,14 +24,18 @@ locals {
   # The default of the predecessor, which exists in this one region.
   default_image_id = var.region == "us-west-2" && local.architecture == "arm64" ? "ami-01c3c55948a949a52" : null
   chosen_image_id  = var.image_id != null ? var.image_id : local.default_image_id
+  held             = var.held != null && try(var.held.instance_type == var.instance_type, false) ? var.held : null
   found_image_id   = local.chosen_image_id != null ? local.chosen_image_id : nonsensitive(data.aws_ssm_parameter.amazon_linux[0].value)
 }
 
 # Held like the placement: AWS moves the "latest" image about twice a month, and that must not replace a living head.
 resource "terraform_data" "image" {
-  input = {
+  input = local.held == null || local.chosen_image_id != null ? {
     id               = local.found_image_id
     root_device_name = data.aws_ami.found.root_device_name
+    } : {
+    id               = local.held.image_id
+    root_device_name = local.held.root_device_name
   }
   triggers_replace = [local.chosen_image_id, local.architecture]
 

@@ -55,6 +55,8 @@ locals {
   default_vpc_id = try(data.aws_vpcs.default[0].ids[0], null)
   own_vpc_id     = var.subnet_id != null ? data.aws_subnet.given[0].vpc_id : var.vpc_id
   vpc_id         = local.own_vpc_id != null ? local.own_vpc_id : local.default_vpc_id
+  # A VPC of the user's choice that is not the head's has no place for it.
+  held_subnet_id = var.subnet_id == null && try(local.held.vpc_id == local.vpc_id, false) ? local.held.subnet_id : null
 
   # A VPC may have private subnets beside public ones, and a head in a private one could not be reached.
   found_subnet_ids = var.subnet_id == null ? concat(sort(data.aws_subnets.public[0].ids), sort(data.aws_subnets.candidates[0].ids)) : [var.subnet_id]
@@ -79,7 +81,7 @@ resource "terraform_data" "region" {
 resource "terraform_data" "placement" {
   input = {
     vpc_id    = local.vpc_id
-    subnet_id = try(local.found_subnet_ids[0], null)
+    subnet_id = local.held_subnet_id != null ? local.held_subnet_id : try(local.found_subnet_ids[0], null)
   }
   triggers_replace = [var.vpc_id, var.subnet_id, var.instance_type]
 

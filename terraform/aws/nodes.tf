@@ -7,6 +7,17 @@ locals {
 
   secret_name = "/daft/${var.name}/ray"
 
+  # The head knows these two by the cluster's name: as settings they would be another head.
+  limits_name  = "/daft/${var.name}/limits"
+  worker_group = "daft-${var.name}-workers"
+
+  seconds = { d = 86400, h = 3600, m = 60 }
+  limits = {
+    for name, span in { idle_timeout = var.idle_timeout, max_lifetime = var.max_lifetime } :
+    name => sum([for part in regexall("([0-9]+)([dhm])", span) : tonumber(part[0]) * local.seconds[part[1]]])
+    if span != null
+  }
+
   # number_of_workers must never be in here: settings that change replace the node. One that is added has to be null
   # where it is not used, or it replaces the head of every cluster that there is.
   settings = {
@@ -26,11 +37,13 @@ locals {
     head   = merge(local.settings, { role = "head", setup_commands = var.setup_commands })
     worker = merge(local.settings, { role = "worker", setup_commands = [] })
   }
+  # Without its comments, which take an eighth of it: that room is the settings'.
+  script = replace(file("${path.module}/bootstrap.sh"), "/(?m)^ *# .*\n/", "")
   # base64, so that no string of the user's is ever quoted into shell. gzip, because EC2 takes 16 KiB; inside as well,
   # because what is base64 already hardly shrinks.
   user_data = {
     for role, settings in local.settings_of :
-    role => base64gzip(replace(file("${path.module}/bootstrap.sh"), "@DAFT_SETTINGS@", base64gzip(jsonencode(settings))))
+    role => base64gzip(replace(local.script, "@DAFT_SETTINGS@", base64gzip(jsonencode(settings))))
   }
   # The limit holds for the raw bytes, before base64
   # (docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html).
@@ -60,4 +73,14 @@ resource "aws_ssm_parameter" "ray" {
   # A new version, and so "pending" again before a new head boots: its workers cannot be sent to the old one.
   value_wo_version = parseint(substr(local.head_generation, 0, 7), 16)
   tags             = merge(local.tags, { "Name" = var.name })
+}
+
+# How long the cluster may live, in seconds. The head looks here each minute, so that a change reaches it where it is.
+resource "aws_ssm_parameter" "limits" {
+  count          = length(local.limits) > 0 ? 1 : 0
+  name           = local.limits_name
+  description    = "When the head node of the Ray cluster ${var.name} ends the cluster"
+  type           = "String"
+  insecure_value = jsonencode(local.limits)
+  tags           = merge(local.tags, { "Name" = var.name })
 }

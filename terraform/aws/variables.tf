@@ -304,3 +304,37 @@ variable "proxy" {
     error_message = "proxy must be an http or https address without a user name or a password."
   }
 }
+
+variable "held" {
+  description = "What the head of a cluster was made from whose state was lost, so that it stays; `daft up` gives it once."
+  type = object({
+    image_id         = string
+    instance_type    = string
+    root_device_name = string
+    subnet_id        = string
+    vpc_id           = string
+  })
+  default = null
+}
+
+variable "max_lifetime" {
+  description = "How long the cluster lives at the most, such as \"8h\". The head then ends the workers and itself."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.max_lifetime == null || can(regex("^([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?$", var.max_lifetime)) && can(regex("[1-9]", var.max_lifetime))
+    error_message = "max_lifetime must be a time of at least a minute, such as \"90m\", \"8h\", \"2d\" or \"1h30m\"."
+  }
+}
+
+variable "idle_timeout" {
+  description = "How long no job may run and nobody be logged in, such as \"30m\". The head then ends the workers and itself."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.idle_timeout == null || can(regex("^([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?$", var.idle_timeout)) && can(regex("[1-9]", var.idle_timeout))
+    error_message = "idle_timeout must be a time of at least a minute, such as \"90m\", \"8h\", \"2d\" or \"1h30m\"."
+  }
+}

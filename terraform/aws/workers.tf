@@ -58,7 +58,7 @@ resource "aws_launch_template" "worker" {
 }
 
 resource "aws_autoscaling_group" "workers" {
-  name                = "daft-${var.name}-workers"
+  name                = local.worker_group
   min_size            = 0
   max_size            = var.number_of_workers
   desired_capacity    = var.number_of_workers

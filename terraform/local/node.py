@@ -180,6 +180,8 @@ def node_environment(run: Path, node: Json) -> dict[str, str]:
         # Ray has no flags for these two; a worker does not use them.
         AUTOSCALER_METRIC_PORT=str(ports.get("autoscaler_metric", 0)),
         DASHBOARD_METRIC_PORT=str(ports.get("dashboard_metric", 0)),
+        # Jobs inherit it: Daft tells scarf.sh nothing, unless a job's own environment says otherwise.
+        DAFT_ANALYTICS_ENABLED="0",
         DAFT_LOCAL_NODE=node["temp_dir"],
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(run / "token"),

@@ -1,4 +1,4 @@
-"""What a node sees of AWS: instance metadata v2, EC2's CreateTags, SSM, and a package index, on one loopback port."""
+"""What a node sees of AWS: instance metadata v2, EC2, Auto Scaling, SSM, and a package index, on one loopback port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def signature_is_right(headers: dict[str, str], body: bytes, url: str) -> bool:
 
 
 class FakeCloud(ThreadingHTTPServer):
-    """Keeps what nodes did; `faults` is how many AWS calls fail before one works, `files` what GET serves beside.
+    """Keeps what nodes did; `faults` is how many calls about a status fail before one works, `files` what GET serves
+    beside, `denied` which actions fail and with which words, `limits` what Terraform wrote of them.
+
+    `tags` has what nodes said of their status, `ends` of their end, `done` what they did to end it, in that order.
 
     It is also a proxy that takes every AWS for itself, and knows no other host; `forwarded` has whom it was asked for.
     """
@@ -53,6 +56,11 @@ class FakeCloud(ThreadingHTTPServer):
         self.refused: list[str] = []
         self.forwarded: list[str] = []
         self.faults = 0
+        self.limits: object = None
+        self.denied: dict[str, str] = {}
+        self.ends: list[str] = []
+        self.done: list[str] = []
+        self.asked: list[str] = []
         self.thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     def __enter__(self) -> FakeCloud:
@@ -90,32 +98,57 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        action = headers.get("x-amz-target", "ec2")
+        form = {name: value[0] for name, value in parse_qs(body.decode(), keep_blank_values=True).items()}
+        action = headers.get("x-amz-target", "").rpartition(".")[2] or form["Action"]
+        self.server.asked.append(action)
         if "://" in self.path:
             self.server.forwarded.append(f"{self.path} {action}")
-        if self.server.faults or headers["x-amz-security-token"] != CREDENTIALS["Token"]:
+        if (self.server.faults and b"daft%3Astatus" in body) or headers[
+            "x-amz-security-token"
+        ] != CREDENTIALS["Token"]:
             self.server.faults -= 1
             self._answer(503, b"RequestLimitExceeded")
         elif not signature_is_right(headers, body, self.server.url + "/"):
             self.server.refused.append(action)
             self._answer(403, b"SignatureDoesNotMatch")
+        elif action in self.server.denied:
+            self._answer(400, self.server.denied[action].encode())
+        elif "." in headers.get("x-amz-target", ""):
+            self._answer(*self._act_on_parameter(action, json.loads(body)))
         else:
-            self._answer(200, self._act(action, body))
+            self._act(action, form)
+            self._answer(200, f"<{action}Response/>".encode())
 
-    def _act(self, action: str, body: bytes) -> bytes:
-        if action == "ec2":
-            form = {name: value[0] for name, value in parse_qs(body.decode(), keep_blank_values=True).items()}
-            assert (form["Action"], form["ResourceId.1"]) == ("CreateTags", METADATA["instance-id"]), form
+    def _act(self, action: str, form: dict[str, str]) -> None:
+        me = METADATA["instance-id"]
+        if action == "CreateTags":
+            assert form["ResourceId.1"] == me, form
             keys = [name for name in form if name.endswith(".Key")]
-            self.server.tags.append({form[name]: form[name.replace(".Key", ".Value")] for name in keys})
-            return b"<CreateTagsResponse/>"
-        asked = json.loads(body)
-        if action == "AmazonSSM.PutParameter":
+            self._tag({form[name]: form[name.replace(".Key", ".Value")] for name in keys})
+        else:
+            del form["Action"], form["Version"]
+            self.server.done.append(f"{action} {' '.join(form.values())}")
+
+    def _tag(self, tags: dict[str, str]) -> None:
+        if "daft:ends" in tags:
+            assert set(tags) == {"daft:ends"}
+            self.server.ends.append(tags["daft:ends"])
+        elif tags.get("daft:status") == "ended" or set(tags) == {"daft:detail"}:
+            self.server.done.append(f"{tags.get('daft:status', 'still')}: {tags['daft:detail']}")
+        else:
+            self.server.tags.append(tags)
+
+    def _act_on_parameter(self, action: str, asked: dict[str, Any]) -> tuple[int, bytes]:
+        if action == "PutParameter":
             self.server.types.append(f"{asked['Type']} overwrite={asked['Overwrite']}")
             self.server.secrets[asked["Name"]] = json.loads(asked["Value"])
-            return b"{}"
-        value = self.server.secrets.get(asked["Name"])
-        return json.dumps({"Parameter": {"Value": json.dumps(value) if value else "pending"}}).encode()
+            return 200, b"{}"
+        of_limits = asked["Name"] == "/daft/demo/limits"
+        value = self.server.limits if of_limits else self.server.secrets.get(asked["Name"])
+        if of_limits and value is None:
+            return 400, b'{"__type":"ParameterNotFound"}'
+        text = json.dumps(value) if value else "pending"
+        return 200, json.dumps({"Parameter": {"Value": text}}).encode()
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

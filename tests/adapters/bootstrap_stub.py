@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for uv, python, ray and systemctl on a node: writes down how it was called, then does little."""
+"""Stands in for uv, python, ray, systemctl and shutdown on a node: writes down how it was called, then does little."""
 
 import json
 import os
@@ -22,7 +22,7 @@ elif (name, arguments[:1]) == ("uv", ["venv"]):
     binaries.mkdir(parents=True, exist_ok=True)
     for stub in ("python", "ray"):
         shutil.copy(__file__, binaries / stub)  # with its mode
-elif (name, arguments[:1]) == ("systemctl", ["start"]):
+elif (name, arguments[:1], arguments[-1:]) == ("systemctl", ["start"], ["daft-ray.service"]):
     node = subprocess.Popen(
         ["bash", f"{root}/opt/daft/bootstrap.sh", "run"], start_new_session=True, stderr=subprocess.DEVNULL
     )

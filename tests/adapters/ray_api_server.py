@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import struct
 import threading
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,14 +32,28 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
-    """One WebSocket: the pieces that it sends, and how it ends.
+class Raw:
+    """What the server says to one request, byte for byte: some bytes, then others again and again, or silence.
 
-    `ending` is "close" (orderly, as Ray's dashboard does even when its agent failed), "cut" (the connection
-    breaks), "cut in a frame" or "silence" (nothing more comes).
+    `unread` answers before the body of the request is read.
     """
 
-    pieces: tuple[str, ...]
+    says: bytes = b""
+    again: bytes = b""
+    pause: float = 0
+    silent: bool = False
+    unread: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One WebSocket: the pieces that it sends, bytes as they are, and how it ends.
+
+    `ending` is "close" (orderly, as Ray's dashboard does even when its agent failed), "cut" (the connection
+    breaks), "cut in a frame", "silence" (nothing more comes) or "again" (the pieces, for ever).
+    """
+
+    pieces: tuple[str | bytes, ...]
     ending: str = "close"
 
 
@@ -56,11 +72,11 @@ class RayApiServer:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self._answers: dict[str, list[Answer | Stream]] = defaultdict(list)
+        self._answers: dict[str, list[Answer | Stream | Raw]] = defaultdict(list)
         self._lock = threading.Lock()
         self.released = threading.Event()
 
-    def prepare(self, request: str, *answers: Answer | Stream) -> None:
+    def prepare(self, request: str, *answers: Answer | Stream | Raw) -> None:
         """Set the answers to a request such as `GET /api/version`."""
         self._answers[request] = list(answers)
 
@@ -71,10 +87,9 @@ class RayApiServer:
             *[Answer(body=job_answer(submission_id, status, **details)) for status in statuses],
         )
 
-    def next_answer(self, request: Request) -> Answer | Stream:
+    def next_answer(self, request: str) -> Answer | Stream | Raw:
         with self._lock:
-            self.requests.append(request)
-            answers = self._answers[f"{request.method} {request.path.partition('?')[0]}"]
+            answers = self._answers[request.partition("?")[0]]
             if not answers:
                 return Answer(status=404, body="404: Not Found")
             return answers.pop(0) if len(answers) > 1 else answers[0]
@@ -106,13 +121,19 @@ class _Handler(BaseHTTPRequestHandler):
     ray: RayApiServer
 
     def handle_request(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(method=self.command, path=self.path, headers=dict(self.headers), body=body)
-        answer = self.ray.next_answer(request)
-        if isinstance(answer, Stream):
-            self._stream(answer)
-        else:
-            self._answer(answer)
+        answer = self.ray.next_answer(f"{self.command} {self.path}")
+        unread = isinstance(answer, Raw) and answer.unread
+        body = b"" if unread else self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.ray.requests.append(
+            Request(method=self.command, path=self.path, headers=dict(self.headers), body=body)
+        )
+        with contextlib.suppress(OSError):  # whoever asked is gone
+            if isinstance(answer, Stream):
+                self._stream(answer)
+            elif isinstance(answer, Raw):
+                self._raw(answer)
+            else:
+                self._answer(answer)
 
     do_GET = do_PUT = do_POST = handle_request  # noqa: N815
 
@@ -128,6 +149,14 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.cut is not None:
             self.close_connection = True
 
+    def _raw(self, raw: Raw) -> None:
+        self.close_connection = True
+        self.wfile.write(raw.says)
+        while raw.again and not self.ray.released.wait(raw.pause):
+            self.wfile.write(raw.again)
+        if raw.silent:
+            self.ray.released.wait(30)
+
     def _stream(self, stream: Stream) -> None:
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
@@ -139,30 +168,35 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        for piece in stream.pieces:
-            self.wfile.write(_frame(0x1, piece.encode()))
+        self._send(stream.pieces)
+        while stream.ending == "again" and not self.ray.released.wait(0.02):
+            self._send(stream.pieces)
         if stream.ending == "close":
-            self.wfile.write(_frame(0x8, struct.pack("!H", 1000)))
+            self.wfile.write(frame(0x8, struct.pack("!H", 1000)))
         elif stream.ending == "cut in a frame":
-            self.wfile.write(_frame(0x1, b"never seen whole")[:9])
+            self.wfile.write(frame(0x1, b"never seen whole")[:9])
         elif stream.ending == "silence":
             self.ray.released.wait(30)
         self.close_connection = True
+
+    def _send(self, pieces: Iterable[str | bytes]) -> None:
+        for piece in pieces:
+            self.wfile.write(frame(0x1, piece.encode()) if isinstance(piece, str) else piece)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
-def _frame(opcode: int, payload: bytes) -> bytes:
+def frame(opcode: int, payload: bytes) -> bytes:
     if len(payload) < 126:
         return struct.pack("!BB", 0x80 | opcode, len(payload)) + payload
     return struct.pack("!BBQ", 0x80 | opcode, 127, len(payload)) + payload
 
 
 @contextmanager
-def serve():
+def serve(ray: RayApiServer | None = None):
     """Run the server on a free port of this machine and yield it with its address."""
-    ray = RayApiServer()
+    ray = ray or RayApiServer()
     handler = type("Handler", (_Handler,), {"ray": ray})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

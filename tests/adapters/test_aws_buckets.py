@@ -13,6 +13,7 @@ from daft_launcher.backend import Backend
 from daft_launcher.errors import AWSError, NoBucketError
 from daft_launcher.providers.aws_access import AWSAccess
 from daft_launcher.providers.aws_buckets import StateBucket, tls_only, with_statement
+from daft_launcher.providers.aws_errors import TransientAWSError
 
 SETTINGS = {"bucket": "states", "key": "k", "region": "us-west-2", "encrypt": True, "use_lockfile": True}
 OPEN = {"PublicAccessBlockConfiguration": {"BlockPublicAcls": True, "RestrictPublicBuckets": False}}
@@ -87,17 +88,17 @@ def test_what_is_unwise_is_told_from_what_is_missing() -> None:
     ]
 
 
+NOT_USED = "could not use the bucket `states` of [backend] in us-west-2"
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
     [
         ("404", NoBucketError, "there is no bucket `states`, which [backend] names"),
         ("403", AWSError, "the bucket `states` of [backend] is closed to these AWS credentials: "),
-        ("SlowDown", AWSError, "could not use the bucket `states` of [backend] in us-west-2: SlowDown: no"),
-        (
-            "ExpiredToken",
-            AWSError,
-            "could not use the bucket `states` of [backend] in us-west-2: the AWS cred",
-        ),
+        ("OperationAborted", AWSError, f"{NOT_USED}: OperationAborted: no"),
+        ("SlowDown", TransientAWSError, f"{NOT_USED}: AWS asks for fewer calls (SlowDown)"),
+        ("ExpiredToken", AWSError, f"{NOT_USED}: the AWS cred"),
     ],
 )
 def test_a_bucket_that_is_not_to_be_used(code: str, kind: type[AWSError], said: str) -> None:

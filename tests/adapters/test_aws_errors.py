@@ -128,10 +128,16 @@ def test_a_region_that_the_account_has_not_enabled():
     )
 
 
-def test_throttling_and_failures_of_aws_may_pass():
-    slow, broken = refusal("RequestLimitExceeded", status=503), refusal("InternalError", "Oops", status=500)
-    assert (type(slow), type(broken)) == (TransientAWSError, TransientAWSError)
-    assert said(slow) == ("AWS asks for fewer calls (RequestLimitExceeded)", "wait a minute and try again")
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", "SlowDown"])
+def test_throttling_may_pass(code):
+    slow = refusal(code, status=503)
+    assert type(slow) is TransientAWSError
+    assert said(slow) == (f"AWS asks for fewer calls ({code})", "wait a minute and try again")
+
+
+def test_failures_of_aws_may_pass():
+    broken = refusal("InternalError", "Oops", status=500)
+    assert type(broken) is TransientAWSError
     assert said(broken) == ("AWS failed: InternalError: Oops", "see https://health.aws.amazon.com")
 
 

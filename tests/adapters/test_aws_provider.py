@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,7 +17,8 @@ from scripted_aws import FakeClock, instance, reservations, script
 
 from daft_launcher import ssh
 from daft_launcher.errors import AWSError, MissingCredentialsError, ProviderError, TunnelError
-from daft_launcher.models import Cluster, Instance, InstanceState, Provider, RayApi
+from daft_launcher.instances import Instance, InstanceState
+from daft_launcher.models import Cluster, Provider, RayApi
 from daft_launcher.providers.aws import AWSProvider, RegionListing, list_instances_in
 from daft_launcher.providers.aws_access import AWSAccess
 
@@ -262,6 +264,34 @@ class TestAccess:
         port: Provider = provider()
         assert (port.name, port.dead_resources(Path("/nowhere"))) == ("aws", [])
 
+    @pytest.mark.parametrize(
+        ("heads", "dead"),
+        [
+            ([], False),
+            ([("running", "ready")], False),
+            ([("running", "failed")], True),
+            ([("stopped", "ready")], False),
+            ([("stopping", "ended")], True),
+            ([("stopped", "ended")], True),
+            ([("shutting-down", "ready")], True),
+            ([("terminated", "ready")], False),
+            ([("shutting-down", "ready"), ("terminated", "ready")], True),
+            ([("shutting-down", "ready"), ("pending", None)], False),
+            ([("shutting-down", "ready"), ("stopped", "ready")], False),
+        ],
+    )
+    def test_a_head_that_only_another_can_follow(self, tmp_path, heads, dead):
+        reference = {"name": "demo", "provider": "aws", "region": "us-west-2"}
+        (tmp_path / "cluster.json").write_text(json.dumps(reference))
+        said = [{"daft_status": status} if status else {} for _, status in heads]
+        nodes = [
+            instance(f"i-{n}", state=head[0], daft_role="head", **said[n]) for n, head in enumerate(heads)
+        ]
+        workers = [instance("i-w", state="shutting-down", daft_role="worker", daft_status="failed")]
+        aws = provider()
+        script(aws._access, "ec2", "us-west-2", lambda *_: reservations(*nodes, *workers))
+        assert aws.dead_resources(tmp_path) == ["module.cluster.aws_instance.head"] * dead
+
     def test_bad_credentials_do_not(self):
         aws = provider(profile="dev")
 
@@ -291,30 +321,37 @@ class TestOperatorVariables:
         assert aws.operator_variables(tmp_path) == first
 
     @pytest.mark.parametrize(
-        ("registered", "applied", "asked"),
-        [("ssh-ed25519 AAAA daft-demo", False, 1), (None, False, 1), ("ssh-ed25519 AAAA x", True, 0)],
-        ids=["another machine's", "none", "this machine's"],
+        ("registered", "applied", "state", "asked"),
+        [
+            ("ssh-ed25519 AAAA daft-demo", False, "running", ["DescribeInstances", "DescribeKeyPairs"]),
+            ("ssh-ed25519 AAAA daft-demo", False, "terminated", ["DescribeInstances"]),
+            (None, False, "stopped", ["DescribeInstances", "DescribeKeyPairs"]),
+            ("ssh-ed25519 AAAA x", True, "running", []),
+        ],
+        ids=["another machine's", "a dead head's", "none", "this machine's"],
     )
     def test_the_key_that_a_cluster_was_made_with_is_kept(
-        self, tmp_path: Path, registered: str | None, applied: bool, asked: int
+        self, tmp_path: Path, registered: str | None, applied: bool, state: str, asked: list[str]
     ) -> None:
         aws = provider(ssh_allowed_cidrs=["10.0.0.0/8"])
+        aws._account = "123456789012"
         (tmp_path / "cluster.json").write_text('{"name": "demo", "provider": "aws", "region": "us-west-2"}')
         if applied:
             ssh.make_key_pair(tmp_path / "id_ed25519")
             (tmp_path / "logs").mkdir()
             (tmp_path / "logs" / "apply.jsonl").write_text("")
         keys = [{"KeyName": "daft-demo", "PublicKey": registered}] if registered else []
-        calls = script(aws._access, "ec2", "us-west-2", lambda *_: {"KeyPairs": keys})
+        head = {"Reservations": [{"Instances": [instance(state=state, daft_role="head")]}]}
+        calls = script(aws._access, "ec2", "us-west-2", lambda *_: {"KeyPairs": keys, **head})
         key = aws.operator_variables(tmp_path, shared=True)["ssh_public_key"]
         filters = [*OURS, {"Name": "tag:daft:cluster", "Values": ["demo"]}]
-        for _, call in calls:
-            call["Filters"].sort(key=str)
-        wanted = {"Filters": sorted(filters, key=str), "IncludePublicKey": True}
-        assert calls == [("DescribeKeyPairs", wanted)] * asked
+        assert [operation for operation, _ in calls] == asked
+        for operation, call in calls:
+            assert sorted(call["Filters"], key=str) == sorted(filters, key=str)
+            assert call.get("IncludePublicKey") is (True if operation == "DescribeKeyPairs" else None)
         made = tmp_path / "id_ed25519"
         assert key == (ssh.public_key_of(made) if made.exists() else "ssh-ed25519 AAAA")
-        assert made.exists() is (applied or registered is None)
+        assert made.exists() is (asked != ["DescribeInstances", "DescribeKeyPairs"] or registered is None)
 
     def test_the_public_half_of_the_users_key(self, tmp_path):
         public = ssh.make_key_pair(tmp_path / "mine")
@@ -347,7 +384,7 @@ def make_cluster(cluster: str, region: str = "us-west-2") -> list[str]:
     def marks(kind):
         return [{"ResourceType": kind, "Tags": tags(cluster)}]
 
-    kept, gone = launch(2, region, cluster)
+    kept, gone = launch(2, region, cluster, role="head")
     ec2.terminate_instances(InstanceIds=[gone])
     template = ec2.create_launch_template(
         LaunchTemplateName=f"{cluster}-worker",
@@ -373,8 +410,9 @@ def make_cluster(cluster: str, region: str = "us-west-2") -> list[str]:
         Name=f"/daft/{cluster}", Value="x", Type="SecureString", Tags=tags(cluster)
     )
     iam, name = boto3.client("iam", region_name=region), f"{cluster}-{region}-head"
-    iam.create_role(RoleName=name, Path="/daft/", AssumeRolePolicyDocument="{}", Tags=tags(cluster))
-    iam.create_instance_profile(InstanceProfileName=name, Path="/daft/", Tags=tags(cluster))
+    of_head = tags(cluster, role="head")
+    iam.create_role(RoleName=name, Path="/daft/", AssumeRolePolicyDocument="{}", Tags=of_head)
+    iam.create_instance_profile(InstanceProfileName=name, Path="/daft/", Tags=of_head)
     return [
         f"instance {kept} (running)",
         f"launch template {template} ({cluster}-worker)",
@@ -403,12 +441,99 @@ class TestLeftovers:
         iam.create_role(RoleName="demo-us-west-2-head", Path="/daft/", AssumeRolePolicyDocument="{}")
         assert provider().leftovers("demo") == []
 
+    def test_each_has_its_place_in_terraform(self, aws):
+        expected = make_cluster("demo")
+        make_cluster("demo2")
+        tagged = provider().tagged("demo")
+        places = [
+            (found.name, found.type, (found.address or "").removeprefix("module.cluster."))
+            for found in tagged
+        ]
+        kinds = [
+            ("aws_instance", "aws_instance.head"),
+            ("aws_launch_template", "aws_launch_template.worker"),
+            ("aws_security_group", "aws_security_group.nodes"),
+            ("aws_key_pair", "aws_key_pair.cluster[0]"),
+            ("aws_ebs_volume", ""),
+            ("aws_autoscaling_group", "aws_autoscaling_group.workers"),
+            ("aws_ssm_parameter", ""),
+            ("aws_iam_role", 'aws_iam_role.node["head"]'),
+            ("aws_iam_instance_profile", 'aws_iam_instance_profile.node["head"]'),
+        ]
+        rule = places.pop()
+        assert places == [(name, *kind) for name, kind in zip(expected, kinds, strict=True)]
+        # EC2 made it with the group, as it does, and gave it no tags.
+        assert (rule[0].endswith(" (0.0.0.0/0)"), *rule[1:]) == (
+            True,
+            "aws_vpc_security_group_egress_rule",
+            "",
+        )
+
+    def test_of_the_rules_of_its_group_those_without_its_tags_are_somebody_elses(self, aws):
+        make_cluster("demo")
+        ec2 = boto3.client("ec2", region_name="us-west-2")
+        (group,) = ec2.describe_security_groups(GroupNames=["demo"])["SecurityGroups"]
+        one = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[one])
+        ec2.authorize_security_group_egress(GroupId=group["GroupId"], IpPermissions=[one])
+        marks = [{"ResourceType": "security-group-rule", "Tags": tags("demo")}]
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
+        ec2.authorize_security_group_ingress(
+            GroupId=group["GroupId"], IpPermissions=[ssh], TagSpecifications=marks
+        )
+        found = [one for one in provider().tagged("demo") if (one.type or "").endswith("_rule")]
+        assert {one.address for one in found} == {
+            None,
+            'module.cluster.aws_vpc_security_group_ingress_rule.ssh["192.0.2.0/24"]',
+        }
+        provider().remove_strays(found)
+        of_group = [{"Name": "group-id", "Values": [group["GroupId"]]}]
+        left = ec2.describe_security_group_rules(Filters=of_group)["SecurityGroupRules"]
+        assert sorted((rule["IsEgress"], rule["FromPort"]) for rule in left) == [(False, 80), (True, 80)]
+
+    def test_strays_are_removed_and_may_be_gone_already(self, aws):
+        make_cluster("demo")
+        ours = provider()
+        strays = [found for found in ours.tagged("demo") if found.type == "aws_ssm_parameter"]
+        ours.remove_strays(strays)
+        ours.remove_strays(strays)
+        assert [found for found in ours.tagged("demo") if found.type == "aws_ssm_parameter"] == []
+
+    def test_of_two_heads_the_one_that_is_ready_is_the_clusters(self):
+        ours = provider()
+        heads = [
+            instance("i-1", daft_role="head", daft_status="ready"),
+            instance("i-2", daft_role="head", daft_status="failed"),
+            instance("i-3", state="shutting-down", daft_role="head", daft_status="ready"),
+            instance("i-4", daft_role="worker", aws_autoscaling__groupName="gone"),
+        ]
+        answers = {
+            "DescribeInstances": {"Reservations": [{"Instances": heads}]},
+            "DescribeLaunchTemplates": {"LaunchTemplates": []},
+            "DescribeSecurityGroups": {"SecurityGroups": []},
+            "DescribeKeyPairs": {"KeyPairs": []},
+            "DescribeVolumes": {"Volumes": []},
+            "DescribeSecurityGroupRules": {"SecurityGroupRules": []},
+        }
+        script(ours._access, "ec2", "us-west-2", lambda operation, _: answers[operation])
+        script(ours._access, "autoscaling", "us-west-2", lambda *_: {"AutoScalingGroups": []})
+        script(ours._access, "ssm", "us-west-2", lambda *_: {"Parameters": []})
+        script(ours._access, "iam", "us-west-2", lambda *_: {"Roles": [], "InstanceProfiles": []})
+        found = [(one.id, one.type, one.address) for one in ours.tagged("demo")]
+        assert found == [
+            ("i-1", "aws_instance", "module.cluster.aws_instance.head"),
+            ("i-2", "aws_instance", None),
+            ("i-3", None, None),
+            ("i-4", "aws_instance", None),
+        ]
+
     def test_what_cannot_be_asked_is_not_taken_for_gone(self):
         aws = provider()
 
         def refuse(operation, _):
             raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
 
+        script(aws._access, "autoscaling", "us-west-2", lambda *_: {"AutoScalingGroups": []})
         script(aws._access, "ec2", "us-west-2", refuse)
         with pytest.raises(AWSError) as caught:
             aws.leftovers("demo")
@@ -494,9 +619,11 @@ class TestRayApi:
         described = instance(daft_ssh__host__key="ssh-ed25519 AAAA")
         login = {
             "host": "203.0.113.5",
+            "port": 22,
             "user": "ec2-user",
             "identity": Path("/keys/mine"),
             "host_key": "ssh-ed25519 AAAA",
+            "timeout": 20,
         }
         assert self.opened(monkeypatch, [described], identity_file=Path("/keys/mine"), local_port=8265) == [
             login | {"path": "/etc/daft/ray-token"},

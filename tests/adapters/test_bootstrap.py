@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import base64
 import gzip
 import hashlib
 import io
-import json
 import os
 import platform
-import pwd
 import re
 import shutil
 import signal
@@ -19,20 +16,34 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bootstrap_cloud import FakeCloud
+from bootstrap_node import ME, SCRIPT, STUB, TOKEN, Node
 
-SCRIPT = Path(__file__).parents[2] / "terraform" / "aws" / "bootstrap.sh"
-STUB = Path(__file__).with_name("bootstrap_stub.py")
-TOKEN = "@DAFT_SETTINGS@"
-ME = pwd.getpwuid(os.geteuid()).pw_name
 HOSTILE = "é“'\"\\ $(touch pwned) `touch pwned` ${HOME} %{x} $'\\n' !! ; & |\nsecond line 🦆 *"
+WATCH_UNIT = """\
+[Unit]
+Description=Ends a Daft cluster that is forgotten
+StartLimitIntervalSec=0
+
+[Service]
+EnvironmentFile=-{root}/etc/daft/environment
+ExecStart=/bin/bash {root}/opt/daft/bootstrap.sh watch
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+WATCH_STARTS = [
+    ["daemon-reload"],
+    ["enable", "daft-watch.service"],
+    ["restart", "--no-block", "daft-watch.service"],
+]
 UNIT = """\
 [Unit]
 Description=Ray node of a Daft cluster
@@ -54,95 +65,6 @@ OOMPolicy=continue
 [Install]
 WantedBy=multi-user.target
 """
-
-
-class Node:
-    """A machine that is a directory: the script's root, its stubs, and what came of them."""
-
-    def __init__(self, root: Path, cloud: FakeCloud) -> None:
-        self.root, self.cloud, self.script = root, cloud, SCRIPT.read_text()
-        self.pack: Callable[[bytes], bytes] = bytes
-        self.venv, self.etc, self.log = (
-            root / "opt/daft/venv",
-            root / "etc/daft",
-            root / "var/log/daft-bootstrap.log",
-        )
-        for folder in ("opt/daft/bin", "etc/ssh", "run/systemd/system", "stubs"):
-            (root / folder).mkdir(parents=True)
-        for name in ("opt/daft/bin/uv", "stubs/systemctl"):
-            (root / name).write_bytes(STUB.read_bytes())
-            (root / name).chmod(0o755)
-        (root / "etc/ssh/ssh_host_ed25519_key.pub").write_text("ssh-ed25519 AAAAkey root@ip-10-0-0-1\n")
-        (root / "calls").touch()
-        (root / "calls").chmod(0o666)
-        self.answer({})
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            self.port = unused.getsockname()[1]
-        cloud.files |= dict.fromkeys(("/52365/api/local_raylet_healthz", "/8265/api/gcs_healthz"), b"success")
-
-    def answer(self, answers: dict[str, dict[str, tuple[str, int]]]) -> None:
-        (self.root / "answers").write_text(json.dumps(answers))
-
-    def boot(
-        self, *, extra: dict[str, str] | None = None, **changes: Any
-    ) -> subprocess.CompletedProcess[str]:
-        settings = {
-            "cluster": "demo",
-            "role": "head",
-            "region": "us-west-2",
-            "secret_name": "/daft/demo",
-            "python_version": "3.11",
-            "ray_version": None,
-            "daft_version": None,
-            "dependencies": [],
-            "setup_commands": [],
-            "ssh_user": ME,
-        } | changes
-        value = base64.b64encode(self.pack(json.dumps(settings, ensure_ascii=False).encode())).decode()
-        user_data = self.root / "part-001"
-        user_data.write_text(self.script.replace(TOKEN, value))
-        return self._run("bash", str(user_data), extra=extra or {})
-
-    def boot_again(self) -> subprocess.CompletedProcess[str]:
-        """Do what cloud-init does at every boot but the first."""
-        return self._run(str(self.root / "var/lib/cloud/scripts/per-boot/daft"), extra={})
-
-    def _run(self, *argv: str, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": f"{self.root}/stubs:/usr/bin:/bin",
-            "DAFT_ROOT": str(self.root),
-            "DAFT_HEALTH": self.cloud.url + "/",
-            "DAFT_RAY_PORT": str(self.port),
-            "DAFT_PAUSE": "0.1",
-            "AWS_ENDPOINT_URL": self.cloud.url,
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.cloud.url,
-        } | extra
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=25, check=False)
-
-    def wait_for(self, what: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
-        while not what():
-            assert time.monotonic() < deadline, f"{self.cloud.statuses}\n{self.log.read_text()}"
-            time.sleep(0.05)
-
-    def wait_ready(self, times: int = 1) -> None:
-        self.wait_for(lambda: [status for status, _ in self.cloud.statuses].count("ready") >= times)
-        self.wait_for(lambda: len(self.argv("ray")) >= times)  # the health we serve does not wait for it
-
-    def calls(self, name: str) -> list[dict[str, Any]]:
-        every = [json.loads(line) for line in (self.root / "calls").read_text().splitlines()]
-        return [call for call in every if call["name"] == name]
-
-    def argv(self, name: str) -> list[list[str]]:
-        return [call["argv"] for call in self.calls(name)]
-
-    def token(self) -> str:
-        return (self.etc / "ray-token").read_text()
-
-    def stop(self) -> None:
-        for path in (self.root / "run.pid", self.etc / "supervisor.pid"):
-            if path.exists():
-                os.kill(int(path.read_text()), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -189,11 +111,14 @@ def test_head_tells_every_step_until_it_is_ready(node: Node, cloud: FakeCloud) -
     rest = ["--block", "--disable-usage-stats", "--log-color=false", "--node-ip-address=127.0.0.1"]
     assert node.argv("ray") == [["start", *address, *rest]]
     assert node.argv("systemctl") == [
+        *WATCH_STARTS,
         ["daemon-reload"],
         ["enable", "daft-ray.service"],
         ["start", "--no-block", "daft-ray.service"],
     ]
-    assert (node.root / "etc/systemd/system/daft-ray.service").read_text() == UNIT.format(root=node.root)
+    units = node.root / "etc/systemd/system"
+    assert (units / "daft-ray.service").read_text() == UNIT.format(root=node.root)
+    assert (units / "daft-watch.service").read_text() == WATCH_UNIT.format(root=node.root)
     assert sorted((node.etc / "environment").read_text().splitlines()) == [
         f"AWS_EC2_METADATA_SERVICE_ENDPOINT={cloud.url}",
         f"AWS_ENDPOINT_URL={cloud.url}",
@@ -218,6 +143,15 @@ def test_token_is_in_the_secret_and_in_one_closed_file_and_nowhere_else(node: No
     for text in [(node.root / "calls").read_text(), node.log.read_text(), str(cloud.tags)]:
         assert token not in text
         assert "secret+/=" not in text
+
+
+def test_neither_ray_nor_daft_tells_anybody_of_its_use(node: Node) -> None:
+    node.boot()
+    node.wait_ready()
+    (ray,) = node.calls("ray")
+    assert "--disable-usage-stats" in ray["argv"]
+    told = {name: value for name, value in ray["env"].items() if "USAGE" in name or "ANALYTICS" in name}
+    assert told == {"RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/", "DAFT_ANALYTICS_ENABLED": "0"}
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -252,7 +186,11 @@ def test_failed_setup_command_ends_the_bootstrap(node: Node, cloud: FakeCloud) -
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2] == "no such bucket"
-    assert (node.argv("ray"), node.argv("systemctl"), (node.venv / "third").exists()) == ([], [], False)
+    assert (node.argv("ray"), node.argv("systemctl"), (node.venv / "third").exists()) == (
+        [],
+        WATCH_STARTS,
+        False,
+    )
 
 
 def test_failed_installation_names_the_command(node: Node, cloud: FakeCloud) -> None:
@@ -274,7 +212,7 @@ def test_what_nobody_foresaw_is_a_failure_too(node: Node, cloud: FakeCloud) -> N
 
     assert (done.returncode, cloud.statuses[-1]) == (
         1,
-        ("failed", "setup: `systemctl enable daft-ray.service` exited with 5: Unit is masked"),
+        ("failed", 'booting: `systemctl enable "$1"` exited with 5: Unit is masked'),
     )
 
 
@@ -480,8 +418,8 @@ def test_node_asks_aws_through_the_proxy_and_the_metadata_service_itself(
 
     assert [status for status, _ in cloud.statuses] == ["booting", *["installing"] * 3, "setup", "ready"]
     assert sorted(cloud.forwarded) == [
-        "http://aws.example/ AmazonSSM.PutParameter",
-        *["http://aws.example/ ec2"] * 6,
+        *["http://aws.example/ CreateTags"] * 6,
+        "http://aws.example/ PutParameter",
     ]
 
 
@@ -547,7 +485,9 @@ def test_uv_that_is_not_the_pinned_one_never_runs(node: Node, cloud: FakeCloud) 
 def test_script_leaves_room_for_the_settings() -> None:
     script = SCRIPT.read_bytes()
     assert script.count(TOKEN.encode()) == 1
-    assert len(gzip.compress(script, mtime=0)) < 9 * 1024  # of EC2's 16 KiB
+    sent = re.sub(b"(?m)^ *# .*\n", b"", script)  # as terraform/aws/nodes.tf does
+    # Of EC2's 16 KiB. The watch is a part of it, and not fetched: it has to be there while all else fails.
+    assert len(gzip.compress(sent, mtime=0)) < 10.5 * 1024
 
 
 def test_script_is_shellcheck_clean() -> None:

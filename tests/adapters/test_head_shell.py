@@ -12,7 +12,8 @@ import pytest
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import TunnelError
 from daft_launcher.head_shell import open_shell
-from daft_launcher.models import Instance, InstanceState, SshLogin
+from daft_launcher.instances import Instance, InstanceState
+from daft_launcher.models import SshLogin
 from daft_launcher.state_dir import StateDir
 from daft_launcher.tools import Tools
 
@@ -83,6 +84,9 @@ OPTIONS = [
     *("-o", "StrictHostKeyChecking=yes"),
     *("-o", "HostKeyAlgorithms=ssh-ed25519"),
     *("-o", "UpdateHostKeys=no"),
+    *("-o", "ConnectTimeout=20"),
+    *("-o", "ServerAliveInterval=20"),
+    *("-o", "ServerAliveCountMax=3"),
 ]
 
 
@@ -93,6 +97,7 @@ def test_the_client_trusts_the_one_key_and_its_status_comes_back(ssh: Path, tmp_
         *("-o", "IdentitiesOnly=yes"),
         *("-i", "/keys/a key"),
         "ec2-user@198.51.100.7",
+        "--",
         "echo 'a b'",
         "198.51.100.7 ssh-ed25519 AAAA\n",
     ]
@@ -101,6 +106,19 @@ def test_the_client_trusts_the_one_key_and_its_status_comes_back(ssh: Path, tmp_
 def test_one_word_is_a_command_line_of_the_users_own(ssh: Path, tmp_path: Path) -> None:
     open_shell(CONFIG, ["cd /tmp && ls"], tools(LOGIN, tmp_path), identity_file=None)
     assert ssh.read_text().split("\0")[-2] == "cd /tmp && ls"
+
+
+def test_a_word_is_no_option_of_the_client(tmp_path: Path) -> None:
+    """The real one looks for options behind the host too; this would have run a program here."""
+    remote = ["--", "-oProxyCommand=touch pwned"]
+    done = subprocess.run(
+        ["ssh", "-G", "-T", *OPTIONS, "ec2-user@198.51.100.7", *remote], capture_output=True, text=True
+    )
+    assert (done.returncode, "proxycommand" in done.stdout) == (0, False)
+    without = subprocess.run(
+        ["ssh", "-G", "-T", *OPTIONS, "ec2-user@198.51.100.7", *remote[1:]], capture_output=True, text=True
+    )
+    assert (without.returncode, "proxycommand" in without.stdout) == (0, True)
 
 
 def test_without_a_key_file_the_agent_is_asked(ssh: Path, tmp_path: Path) -> None:

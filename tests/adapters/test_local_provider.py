@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from daft_launcher.errors import ProviderError, TunnelError
-from daft_launcher.models import Cluster, HeadStatus, Instance, InstanceState, Offer, Rate, RayApi
+from daft_launcher.instances import Instance, InstanceState
+from daft_launcher.models import Cluster, HeadStatus, Offer, Rate, RayApi
 from daft_launcher.providers.local import LocalProvider
 
 MODULE = Path(__file__).parents[2] / "terraform/local"

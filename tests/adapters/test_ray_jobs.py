@@ -12,11 +12,13 @@ import pytest
 from ray_api_server import TOKEN, Answer, RayApiServer, Stream, job_answer, serve
 
 from daft_launcher.errors import JobError, UsageError
-from daft_launcher.job import load_job
+from daft_launcher.job import ContactLostError, load_job
 from daft_launcher.job_package import JobPackage
 from daft_launcher.models import RayApi
 from daft_launcher.ray_jobs import Job, JobStatus, LogIncompleteError, RayJobs, UnreachableError, exit_status
+from daft_launcher.reach import Reach
 
+GOES_ON = "the job goes on without this program; follow it with `daft logs j`, stop it with `daft stop-job j`"
 BROKEN = Answer(body="{}", cut=1)
 PACKAGE_PATH = "/api/packages/gcs/_ray_pkg_0123456789abcdef.zip"
 
@@ -39,7 +41,7 @@ def url(server) -> str:
 
 @pytest.fixture
 def jobs(server):
-    with RayJobs(server[1], reconnect_timeout=1, poll_seconds=0.1) as jobs:
+    with RayJobs(server[1], Reach(ray_reconnect=1, ray_poll=0.1)) as jobs:
         yield jobs
 
 
@@ -330,7 +332,7 @@ def test_wait_ends_when_nothing_answers(ray: RayApiServer, jobs: RayJobs, url: s
         error.message
         == f"contact lost for 1 s: Ray at {url} failed at `GET /api/jobs/j` (503): no reason given"
     )
-    assert error.hint == "the job goes on without this program; `daft logs j` follows it again"
+    assert error.hint == GOES_ON
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ def test_a_log_that_ray_cannot_decode_comes_as_bytes(ray: RayApiServer, jobs: Ra
 
 def test_the_head_is_away_for_a_while(server):
     ray, api = server
-    jobs = RayJobs(api, reconnect_timeout=20, poll_seconds=0.1)
+    jobs = RayJobs(api, Reach(ray_reconnect=20, ray_poll=0.1))
     ray.prepare(
         "GET /api/jobs/j/logs/tail",
         Stream(pieces=("first",), ending="cut"),
@@ -458,11 +460,11 @@ def test_contact_lost_for_good(ray: RayApiServer, jobs: RayJobs, url: str):
     with pytest.raises(JobError) as raised:
         seen.extend(jobs.follow("j"))
     assert seen == ["first"]
-    assert type(raised.value) is JobError
+    assert type(raised.value) is ContactLostError
     assert raised.value.message == (
         f"contact lost for 1 s: Ray at {url} failed at `GET /api/jobs/j` (503): no reason given"
     )
-    assert raised.value.hint == "the job goes on without this program; `daft logs j` follows it again"
+    assert raised.value.hint == GOES_ON
 
 
 def test_a_log_that_never_opens(ray: RayApiServer, jobs: RayJobs, url: str):

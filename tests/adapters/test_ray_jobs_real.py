@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -24,8 +25,10 @@ import pytest
 
 from daft_launcher.errors import JobError
 from daft_launcher.job_package import JobPackage, build_package
+from daft_launcher.jobs import parse_environment
 from daft_launcher.models import RayApi
 from daft_launcher.ray_jobs import Job, JobStatus, RayJobs, exit_status
+from tests.property.hostile import CONTROLS, PIECES
 
 pytestmark = pytest.mark.real
 
@@ -36,6 +39,10 @@ SCRIPTS = {
         import json, os, sys
         print(json.dumps({"argv": sys.argv[1:], "env": os.environ.get("GREETING"),
                           "token": os.environ.get("RAY_AUTH_TOKEN")}))
+    """,
+    "hostile.py": """
+        import json, os, sys
+        print(json.dumps({"argv": sys.argv[1:], "env": {k: v for k, v in os.environ.items() if k.startswith("X_")}}))
     """,
     "folder.py": """
         import json, os
@@ -79,7 +86,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(ray_executable: Path):
     """A Ray head on loopback, with a token."""
     folder = Path(tempfile.mkdtemp(prefix="rj", dir="/tmp"))  # Ray's socket paths have to be short
@@ -101,10 +108,13 @@ def api(ray_executable: Path):
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
     }
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
+    agent = f"http://{address}:{ports['dashboard-agent-listen-port']}"
     with (folder / "log").open("wb") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_until_ready(url, head, folder / "log")
+        # It takes jobs when its agent answers too, some seconds after the rest.
+        healthy = [f"{url}/api/gcs_healthz", f"{agent}/api/local_raylet_healthz"]
+        wait_until_ready(healthy, head, folder / "log")
         yield RayApi(url=url, token=token)
     finally:
         head.send_signal(signal.SIGTERM)
@@ -116,14 +126,13 @@ def api(ray_executable: Path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until_ready(url: str, head: subprocess.Popen, log: Path) -> None:
+def wait_until_ready(urls: list[str], head: subprocess.Popen, log: Path) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and head.poll() is None:
         try:
-            with opener.open(f"{url}/api/gcs_healthz", timeout=5) as answer:
-                if answer.read() == b"success":
-                    return
+            if all(opener.open(url, timeout=5).read() == b"success" for url in urls):
+                return
         except (OSError, urllib.error.URLError):
             time.sleep(0.5)
     pytest.fail(f"Ray is not ready after {START_SECONDS} s, or has ended:\n{log.read_text()[-3000:]}")
@@ -224,6 +233,23 @@ def test_arguments_and_environment_arrive_intact(jobs: RayJobs, package: JobPack
     output, job = run(jobs, package, "python", "args.py", *words, GREETING="é $x\n'\"")
     assert json.loads(output) == {"argv": words, "env": "é $x\n'\"", "token": None}
     assert (job.status, job.driver_exit_code, exit_status(job)) == (JobStatus.SUCCEEDED, 0, 0)
+
+
+def test_hostile_arguments_and_environment_arrive_exactly(jobs: RayJobs, package: JobPackage):
+    """Of what `daft submit` lets pass: it refuses a variable in a value, in whose place Ray puts the node's own."""
+    controls = [text for text in CONTROLS if "\0" not in text]
+    words = [*PIECES, *controls, *(f"a{text}b" for text in [*PIECES, *controls])]
+    values = parse_environment(
+        [f"X_{number}={text}" for number, text in enumerate(words) if not re.search(r"\$(\w|\{)", text)]
+    )
+    output, _ = run(jobs, package, "python", "hostile.py", *words, **values)
+    assert json.loads(output) == {"argv": words, "env": values}
+
+
+def test_ray_itself_puts_variables_into_values(jobs: RayJobs, package: JobPackage):
+    """Why `--env A='${HOME}'` is refused; when this fails, it need not be any more."""
+    output, _ = run(jobs, package, "python", "hostile.py", X_1="${HOME}", X_2="$HOME", X_3="a${X_NONE}b")
+    assert json.loads(output)["env"] == {"X_1": os.environ["HOME"], "X_2": os.environ["HOME"], "X_3": "ab"}
 
 
 @pytest.mark.parametrize(

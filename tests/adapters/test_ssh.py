@@ -106,7 +106,7 @@ def login(sshd: Sshd, identity: Path | None, **changes) -> dict:
 
 def failure(sshd: Sshd, identity: Path | None, **changes) -> tuple[str, str | None]:
     """The message and the hint with which a tunnel fails to open."""
-    tunnel = ssh.open_tunnel(**login(sshd, identity, remote_port=free_port(), **changes))
+    tunnel = ssh.open_tunnel(**login(sshd, identity, **{"remote_port": free_port(), **changes}))
     with pytest.raises(TunnelError) as raised:
         tunnel.__enter__()
     return raised.value.message, raised.value.hint
@@ -227,9 +227,10 @@ def test_many_connections_share_a_tunnel(sshd, key, web):
 
 
 def test_nothing_listens_at_the_remote_port(sshd, key, capfd):
-    tunnel = ssh.open_tunnel(**login(sshd, key, remote_port=free_port()))
-    with tunnel as port, socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        assert connection.recv(1) == b""
+    assert failure(sshd, key, remote_port=(port := free_port())) == (
+        f"nothing listens at port {port} of 127.0.0.1:{sshd.port}: its Ray is not running",
+        "`daft logs --bootstrap` shows how the head was set up, `daft ssh` opens a shell on it",
+    )
     assert capfd.readouterr() == ("", "")
 
 
@@ -237,18 +238,21 @@ def test_nothing_is_printed_in_a_program_that_has_set_up_no_logging(sshd, key):
     script = """
 import pathlib, socket, sys
 from daft_launcher import ssh, errors
-port, remote_port, wrong_port, identity, user, host_key = sys.argv[1:]
+port, wrong_port, identity, user, host_key = sys.argv[1:]
 given = dict(host="127.0.0.1", user=user, identity=pathlib.Path(identity), host_key=host_key, timeout=5)
-tunnel = ssh.open_tunnel(port=int(port), remote_port=int(remote_port), **given)
-with tunnel as local_port, socket.create_connection(("127.0.0.1", local_port)) as connection:
-    connection.recv(1)
+with socket.create_server(("127.0.0.1", 0)) as ray:
+    tunnel = ssh.open_tunnel(port=int(port), remote_port=ray.getsockname()[1], **given)
+    local_port = tunnel.__enter__()
+with socket.create_connection(("127.0.0.1", local_port)) as connection:
+    assert connection.recv(1) == b""
+tunnel.__exit__(None, None, None)
 try:
     ssh.read_file(port=int(wrong_port), path="x", **given)
 except errors.TunnelError as error:
     print(error)
 """
     with listening(says=b"SSH-2.0-x\r\n" + b"\xff" * 64) as wrong_port:
-        words = [sshd.port, free_port(), wrong_port, key, USER, sshd.host_key]
+        words = [sshd.port, wrong_port, key, USER, sshd.host_key]
         run = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
     assert (run.stdout, run.stderr) == (HANDSHAKE[0].format(port=wrong_port) + "\n", "")
 
@@ -393,7 +397,7 @@ def test_a_server_that_goes_silent_at_the_login_is_given_up(sshd, key):
         port = server.getsockname()[1]
         with at_most(3):
             message, _ = failure(sshd, key, port=port, timeout=1.0)
-    assert message == f"cannot log in as {USER}@127.0.0.1:{port} with the key `{key}`"
+    assert message == f"127.0.0.1:{port} went silent during the login as {USER}"
 
 
 def never_log_in(server: socket.socket, host_key: Path) -> None:
@@ -459,6 +463,21 @@ def test_ensure_open_leaves_a_living_tunnel_alone(sshd, key, web):
         connection.request("GET", "/second")
         assert connection.getresponse().read() == b"/second"
         connection.close()
+
+
+def test_a_head_that_refuses_a_question_has_answered(web, tmp_path):
+    """Else its tunnel, which forwards, would be cut and made anew without end."""
+    server = Sshd(tmp_path)
+    with (tmp_path / "sshd_config").open("a") as config:
+        config.write("MaxSessions 0\n")
+    server.authorize(ssh.make_key_pair(tmp_path / "id"))
+    server.start()
+    tunnel = ssh.open_tunnel(**login(server, tmp_path / "id", remote_port=web))
+    with tunnel as port, socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        tunnel.ensure_open()
+        connection.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+        assert connection.recv(8) == b"HTTP/1.0"
+    server.kill()
 
 
 def test_a_tunnel_ends_with_its_context_whatever_happened_in_it(sshd, key, web):

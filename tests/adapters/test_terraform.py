@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from terraform_stub import TerraformStub
@@ -18,7 +21,8 @@ from daft_launcher.terraform import TerraformRoot
 from daft_launcher.terraform_binary import TerraformBinary
 from daft_launcher.terraform_events import plan_in
 from daft_launcher.terraform_init import missing_cli_config
-from daft_launcher.terraform_lock import StalePlanError, StateLockedError
+from daft_launcher.terraform_lock import StalePlanError, StateLock, StateLockedError
+from daft_launcher.terraform_process import RunningTerraform
 
 MAIN = (
     'terraform {\n  required_version = ">= 1.11.0"\n}\n\nmodule "cluster" {\n  source = "./modules/aws"\n}\n'
@@ -97,6 +101,9 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
     terraform.init()
     terraform.plan(plan_file)
     terraform.plan(plan_file, replace=['a.b["c d"]', "e.f[0]"], lock=False)
+    terraform.plan(plan_file, targets=["a.b", "c.d"])
+    terraform.forget(['a.b["c d"]', "e.f"])
+    terraform.forget(["a.b"], state=bench.root / "copy")
     assert terraform.show(plan_file) == "the plan\n"
     bench.stub.says("show", '{"format_version": "1.2"}')
     assert terraform.show_json(plan_file) == {"format_version": "1.2"}
@@ -107,6 +114,9 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
         ["init", *COMMON, "-lock-timeout=60s", "-backend=true"],
         ["plan", *COMMON, f"-out={plan_file}", "-lock=true"],
         ["plan", *COMMON, f"-out={plan_file}", '-replace=a.b["c d"]', "-replace=e.f[0]", "-lock=false"],
+        ["plan", "-target=a.b", "-target=c.d", *COMMON, f"-out={plan_file}", "-lock=true"],
+        ["state", "rm", "-no-color", 'a.b["c d"]', "e.f"],
+        ["state", "rm", "-no-color", f"-state={bench.root / 'copy'}", "a.b"],
         ["show", "-no-color", str(plan_file)],
         ["show", "-json", str(plan_file)],
         ["apply", *COMMON, "-auto-approve=true", str(plan_file)],
@@ -117,7 +127,7 @@ def test_every_command_is_called_in_these_words(bench: Bench) -> None:
     # What may hold secrets, state and plans, is for the user alone; providers in a shared cache are not.
     assert [call.umask for call in bench.stub.calls if call.argv[0] in ("plan", "apply", "destroy")] == [
         "0077"
-    ] * 4
+    ] * 5
 
 
 def test_init_of_another_backend_and_from_a_mirror(bench: Bench) -> None:
@@ -178,7 +188,7 @@ def test_terraform_gets_no_input_and_a_session_of_its_own(bench: Bench) -> None:
 def test_what_is_inherited_is_open_in_terraform(bench: Bench) -> None:
     reader, writer = os.pipe()
     bench.stub.does("apply", f"echo held > /dev/fd/{writer}")
-    bench.terraform(inherited=[writer]).apply(bench.root / "x.tfplan")
+    bench.terraform(lock=writer).apply(bench.root / "x.tfplan")
     os.close(writer)
     assert os.read(reader, 100) == b"held\n"
     os.close(reader)
@@ -199,6 +209,19 @@ def test_the_providers_of_all_roots_share_one_cache_and_its_versions(bench: Benc
     assert locks == [f"# {bench.root}\n", f"# {bench.root}\n", f"# {other}\n"]
     assert (bench.cache / "providers").is_dir()
     assert len(list(bench.cache.glob("providers-*.lock.hcl"))) == 2
+
+
+def test_no_part_of_a_lock_file_is_kept_where_there_is_no_room_for_all(bench: Bench) -> None:
+    bench.stub.does("init", '[ -e .terraform.lock.hcl ] || echo "# $PWD" > .terraform.lock.hcl')
+    second = bench.root.parent / "second"
+    bench.fill(second)
+    bench.terraform().init()
+    (kept,) = bench.cache.glob("providers-*.lock.hcl")
+    kept.unlink()
+    kept.with_name(f"{kept.name}.{os.getpid()}").symlink_to("/dev/full")
+    bench.terraform(second).init()
+    assert (second / ".terraform.lock.hcl").read_text() == f"# {second}\n"
+    assert list(bench.cache.glob("providers-*")) == []
 
 
 def test_a_lock_file_of_the_roots_own_is_kept(bench: Bench) -> None:
@@ -417,20 +440,61 @@ def test_a_failure_is_said_whole(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "said", "hint"),
     [
-        ("echo 'panic: x'; echo; echo '  at y' >&2; exit 2", "panic: x\n    at y"),
-        ("printf 'no newline'; exit 1", "no newline"),
-        ("exit 7", "it ended with status 7"),
-        ("kill -9 $$", "it ended with status -9"),
+        ("echo 'panic: x'; echo; echo '  at y' >&2; exit 2", "panic: x\n    at y", None),
+        ("printf 'no newline'; exit 1", "no newline", None),
+        ("exit 7", "it ended with status 7", "run the command again"),
+        ("kill -9 $$", "it was killed by SIGKILL", "run the command again"),
+        (
+            """echo '{"@message": "Initializing the backend..."}'; kill -9 $$""",
+            "Initializing the backend...\n  it was killed by SIGKILL",
+            "run the command again",
+        ),
     ],
 )
-def test_a_failure_without_a_diagnostic(bench: Bench, script: str, said: str) -> None:
+def test_a_failure_without_a_diagnostic(bench: Bench, script: str, said: str, hint: str | None) -> None:
     bench.stub.does("plan", script)
     assert bench.refusal(lambda: bench.terraform().plan(bench.root / "x")) == (
         f"Terraform could not plan:\n  {said}",
-        None,
+        hint,
     )
+
+
+def test_the_provider_of_a_terraform_that_is_killed_ends_with_it(bench: Bench, tmp_path: Path) -> None:
+    provider, started = tmp_path / "terraform-provider-aws_v5", tmp_path / "started"
+    shutil.copy(shutil.which("sleep") or "", provider)
+    bench.stub.does("apply", f"'{provider}' 120 & echo $! > '{started}'; kill -9 $$")
+    message, _ = bench.refusal(lambda: bench.terraform().apply(bench.root / "x"))
+    assert message == "Terraform could not apply the plan:\n  it was killed by SIGKILL"
+    pid = int(started.read_text())
+    eventually(lambda: not (state := _state_of(pid)) or state == "Z")
+
+
+def _state_of(pid: int) -> str:
+    return subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout[:1]
+
+
+def test_an_event_that_breaks_off_says_nothing(bench: Bench) -> None:
+    bench.stub.does("plan", """printf '{"@level":"info","@message":"x: Creation compl'; exit 1""")
+    message, _ = bench.refusal(lambda: bench.terraform().plan(bench.root / "x"))
+    assert message == "Terraform could not plan:\n  it ended with status 1"
+
+
+def test_a_disk_without_room_is_named_where_terraform_could_not_say_so(bench: Bench) -> None:
+    log = bench.root / "logs" / "apply.jsonl"
+    log.parent.mkdir()
+    log.write_text("")
+    asked: list[Path] = []
+    process = subprocess.Popen(["sh", "-c", "exit 1"])
+    running = RunningTerraform(
+        "apply the plan", process, log, bench.take, is_full=lambda path: not asked.append(path)
+    )
+    assert bench.refusal(running.wait) == (
+        f"Terraform could not apply the plan:\n  no space left on device: {bench.root}\n  it ended with status 1",
+        "make room on the disk and run the command again",
+    )
+    assert asked == [log.parent]
 
 
 @pytest.mark.parametrize(
@@ -454,12 +518,45 @@ def test_a_failure_without_a_diagnostic(bench: Bench, script: str, said: str) ->
             "choose another `instance_type` or `region`, or ask AWS for a higher quota",
         ),
         ("UnauthorizedOperation: you", "ask for the permission that the message names"),
+        (
+            "operation error S3: HeadObject, https response error StatusCode: 403, api error Forbidden: Forbidden",
+            "ask for the permission that the message names, or log in again if your credentials have expired",
+        ),
+        (
+            "api error SignatureDoesNotMatch: no",
+            "check this machine's clock and the secret access key, and run the command again",
+        ),
+        (
+            "StatusCode: 503, api error RequestLimitExceeded: slower",
+            "AWS asks for fewer calls: wait a minute and run the command again",
+        ),
+        (
+            "https response error StatusCode: 500, api error InternalError: no",
+            "AWS failed: run the command again, and if it fails still, see https://health.aws.amazon.com",
+        ),
+        (
+            "read tcp 192.0.2.1:1->192.0.2.2:443: read: connection reset by peer",
+            "check the network, HTTPS_PROXY and AWS_ENDPOINT_URL, and run the command again",
+        ),
+        (
+            "The plugin6.(*GRPCProvider).PlanResourceChange request was cancelled: did not respond",
+            "run the command again",
+        ),
+        (
+            "Provider installation was canceled by an interrupt signal.",
+            "run the command again",
+        ),
     ],
 )
 def test_a_failure_that_is_known_has_a_way_out(bench: Bench, words: str, hint: str) -> None:
     bench.stub.says("apply", problem("error", "No", f"because: {words}"), status=1)
     assert bench.refusal(lambda: bench.terraform().apply(bench.root / "x")) == (
         f"Terraform could not apply the plan:\n  No\n  because: {words}",
+        hint,
+    )
+    bench.stub.says("state", f"because: {words}", status=1)
+    assert bench.refusal(bench.terraform().pull_state) == (
+        f"Terraform could not read the state in {bench.root}:\n  because: {words}",
         hint,
     )
 
@@ -476,6 +573,55 @@ def test_a_state_that_somebody_has_locked(bench: Bench) -> None:
     bench.stub.says("apply", problem("error", "Saved plan is stale", "It is."), status=1)
     with pytest.raises(StalePlanError):
         terraform.apply(bench.root / "x")
+
+
+NOTED = (
+    "2026-11-27T22:01:34.448Z [INFO]  backend-s3: Attempting to lock remote state (S3 Native only)...: "
+    'tf_backend.lock.id={} tf_backend.lock.info="" tf_backend.lock.who=ann@laptop tf_backend.operation=Lock\n'
+)
+UNLOCKED = "backend-s3: Attempting to unlock remote state (S3 Native only)...: tf_backend.lock.id=theirs\n"
+
+
+def lock(lock_id: str) -> StateLock:
+    return StateLock(lock_id=lock_id, path="x/y", who="ann@laptop", operation="plan", created=None)
+
+
+def test_of_a_state_in_a_bucket_terraform_notes_its_locks_down_and_they_alone_break(bench: Bench) -> None:
+    (bench.root / "backend.tf").write_text('terraform {\n  backend "s3" {\n  }\n}\n')
+    bench.stub.does("plan", f"printf '%s' '{NOTED.format('ours')}{UNLOCKED}more\n' >> \"$TF_LOG_PATH\"")
+    trail = bench.root / "logs" / "locks.log"
+    terraform = bench.terraform()
+    terraform.plan(bench.root / "x")
+    (call,) = bench.stub.calls
+    assert (call.env["TF_LOG_CORE"], call.env["TF_LOG_PATH"]) == ("INFO", str(trail))
+    assert [terraform.break_own_lock(lock(name)) for name in ("theirs", "our", "ours")] == [
+        False,
+        False,
+        True,
+    ]
+    assert bench.stub.argvs[1:] == [["force-unlock", "-force", "-no-color", "ours"]]
+    assert (trail.read_text(), trail.stat().st_mode & 0o777) == (NOTED.format("ours"), 0o600)
+    # Also in a later command: whoever took it has ended, or this one would not have come so far.
+    assert bench.terraform().break_own_lock(lock("ours"))
+
+
+def test_of_the_locks_that_were_taken_here_the_last_hundred_are_kept(bench: Bench) -> None:
+    (bench.root / "backend.tf").write_text('terraform {\n  backend "s3" {\n  }\n}\n')
+    trail = bench.root / "logs" / "locks.log"
+    trail.parent.mkdir()
+    trail.write_text("".join(NOTED.format(number) for number in range(101)))
+    bench.terraform().try_lock()
+    assert trail.read_text() == "".join(NOTED.format(number) for number in range(1, 101))
+
+
+@pytest.mark.parametrize("variable", ["TF_LOG", "TF_LOG_CORE", "TF_LOG_PATH"])
+def test_a_log_that_the_user_asks_for_is_left_to_them(bench: Bench, variable: str) -> None:
+    (bench.root / "backend.tf").write_text('terraform {\n  backend "s3" {\n  }\n}\n')
+    bench.environ[variable] = "trace"
+    terraform = bench.terraform()
+    terraform.try_lock()
+    names = {name: value for name, value in bench.stub.calls[0].env.items() if name.startswith("TF_LOG")}
+    assert (names, terraform.break_own_lock(lock("ours"))) == ({variable: "trace"}, False)
 
 
 def test_a_state_as_it_lies(bench: Bench) -> None:
@@ -615,14 +761,37 @@ def test_ctrl_c_is_passed_on_once_and_terraform_waited_for(bench: Bench, status:
     ]
 
 
-def test_a_second_ctrl_c_leaves_terraform_to_itself(bench: Bench) -> None:
-    notes, go = stubborn(bench, 0)
-    bench.on_event = lambda event: (
-        signal.raise_signal(signal.SIGINT) if event.kind in ("started", "got it") else None
-    )
+def test_ctrl_c_that_comes_while_terraform_starts_reaches_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, go = stubborn(bench, 1)
+
+    def interrupted(what: str, *rest: Any) -> RunningTerraform:
+        log = bench.root / "logs" / "apply.jsonl"
+        eventually(lambda: "started" in log.read_text())
+        signal.raise_signal(signal.SIGINT)
+        return RunningTerraform(what, *rest)
+
+    bench.on_event = lambda event: go.touch() if event.kind == "got it" else None
+    monkeypatch.setattr("daft_launcher.terraform.RunningTerraform", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.terraform().apply(bench.root / "x")
-    assert notes.read_text() == "INT\n"
+    assert notes.read_text() == "INT\nsaved\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("at", [("started", "got it"), ("started", "started")], ids=["later", "at once"])
+def test_a_second_ctrl_c_leaves_terraform_to_itself(bench: Bench, at: Sequence[str]) -> None:
+    notes, go = stubborn(bench, 0)
+
+    def react(event: TerraformEvent) -> None:
+        for _ in range(at.count(event.kind)):
+            signal.raise_signal(signal.SIGINT)
+
+    bench.on_event = react
+    with pytest.raises(KeyboardInterrupt):
+        bench.terraform().apply(bench.root / "x")
+    eventually(lambda: notes.exists() and notes.read_text() == "INT\n")
     go.touch()
     eventually(lambda: notes.read_text() == "INT\nsaved\n")
 

@@ -120,6 +120,8 @@ class Project:
     run: dict[str, object] = field(default_factory=dict)
     access: dict[str, object] = field(default_factory=lambda: {"ssh_allowed_cidrs": [f"{OPERATOR}/32"]})
     more: str = ""
+    through: tuple[str, ...] = ()
+    state_dir: Path | None = None
     backend: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Project:
 
     @property
     def terraform_root(self) -> Path:
-        return self.root / ".daft" / self.name
+        return (self.state_dir or self.root / ".daft") / self.name
 
     def write(self, **setup: object) -> None:
         """Write `.daft.toml`, with other values in [setup] from now on; None takes a key out."""
@@ -253,7 +255,7 @@ class Running:
         program = str(Path(sys.executable).parent / "daft")
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [program, *args],
+                [*project.through, program, *args],
                 cwd=project.root,
                 env=dict(project.environ),
                 stdin=subprocess.DEVNULL,
@@ -264,6 +266,10 @@ class Running:
     def words(self) -> str:
         """Return what the program has said on stderr so far, as it is."""
         return self._err.read_text()
+
+    def said(self) -> str:
+        """Return what the program has said on stdout so far, as it is."""
+        return self._out.read_text()
 
     def has_said(self, text: str) -> bool:
         return text in self.words()

@@ -16,14 +16,14 @@ from awskit import OPERATOR, NewCluster, Project, wait_until
 from tests.moto.server import MotoServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws() -> Iterator[MotoServer]:
-    """One AWS for all: clusters differ by name or region, and what one is denied holds for its region."""
+    """An AWS for the tests of one file, which no other file has left anything in."""
     with MotoServer() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_project(
     aws: MotoServer, plugin_dir: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Project]]:
@@ -59,7 +59,7 @@ class _TellsAddress(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_demo(new_project: Callable[..., Project]) -> NewCluster:
     """The first `daft up` of a user: a cluster of two workers, whose head goes through all its steps."""
     project = new_project("demo", access={})

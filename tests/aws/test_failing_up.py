@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from awskit import ADDRESSES, GO_ON, PLANNED, Project, Running, Seen, done, failed
+from awskit import ADDRESSES, GO_ON, NEXT, PLANNED, Project, Running, Seen, done, failed
 
 from tests.moto.server import Failure
 
@@ -37,12 +37,11 @@ class Short:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short(new_project: Callable[..., Project]) -> Short:
+def short(new_project: Callable[..., Project]) -> Iterator[Short]:
     project = new_project("short", region="ap-northeast-1", setup={"number_of_workers": 0})
-    project.aws.failures[project.region, "RunInstances"] = Failure(
-        "InsufficientInstanceCapacity", CAPACITY, 500
-    )
-    return Short(project, project.start("up"))
+    full = Failure("InsufficientInstanceCapacity", CAPACITY, 500)
+    with project.aws.failing("RunInstances", full, region=project.region):
+        yield Short(project, project.start("up"))
 
 
 @pytest.mark.parametrize(
@@ -129,10 +128,10 @@ def test_a_plan_that_cannot_be_made_ends_with_1(new_project: Callable[..., Proje
 
 def test_what_aws_denies_is_named_with_what_exists_and_goes(new_project: Callable[..., Project]) -> None:
     project = new_project("denied", region="ap-south-1")
-    project.aws.failures[project.region, "CreateLaunchTemplate"] = Failure(
-        "UnauthorizedOperation", DENIED, 403
-    )
-    assert project.daft("up") == failed(
+    denied = Failure("UnauthorizedOperation", DENIED, 403)
+    with project.aws.failing("CreateLaunchTemplate", denied, region=project.region):
+        seen = project.daft("up")
+    assert seen == failed(
         "Terraform could not apply the plan:\n  creating EC2 Launch Template (daft-denied-worker): operation error "
         "EC2: CreateLaunchTemplate, https response error StatusCode: 403, RequestID: R, api error "
         f"UnauthorizedOperation: {DENIED} (module.cluster.aws_launch_template.worker, modules/aws/workers.tf:N)\n"
@@ -143,6 +142,25 @@ def test_what_aws_denies_is_named_with_what_exists_and_goes(new_project: Callabl
     gone = done("removed", set(ADDRESSES) - WORKERS)
     assert project.daft("down", "--wait") == Seen(0, "", f"{gone}denied is gone\n")
     assert project.tagged() == []
+
+
+def test_tags_that_terraform_goes_on_without_are_asked_for_again(new_project: Callable[..., Project]) -> None:
+    project = new_project("untagged", region="ap-southeast-1", setup={"number_of_workers": 0})
+    denied = Failure("UnauthorizedOperation", "You may not tag volumes.", 403)
+    with project.aws.failing("CreateTags", denied, region=project.region):
+        seen = project.daft("up")
+    assert seen == failed(
+        "Terraform could not apply the plan:\n  updating tags for volume (vol-1): tagging resource (vol-1): operation "
+        "error EC2: CreateTags, https response error StatusCode: 403, RequestID: R, api error UnauthorizedOperation: "
+        "You may not tag volumes. (module.cluster.aws_instance.head, modules/aws/head.tf:N)\nthese exist: head i-1",
+        f"ask for the permission that the message names; then {GO_ON}",
+        before=PLANNED
+        + done("created", ADDRESSES)
+        + "EC2 has made the head, but not tagged its volume (ec2:CreateTags); another apply does; planning again\n"
+        "  change 1 aws_instance\n  aws_instance.head failed after N s\n",
+    )
+    changed = f"  change 1 aws_instance\n  changed aws_instance.head (N s)\n  the head is ready (N s)\n{NEXT}"
+    assert project.up() == Seen(0, "untagged: head i-1 at 1.2.3.4, 0 workers asked for\n", changed)
 
 
 def test_no_capacity_is_said_within_minutes_and_what_exists_goes(short: Short) -> None:

@@ -103,6 +103,7 @@ def test_json_has_an_object_a_node(twins: Twins) -> None:
             "zone": zone_of(node),
             "status": status,
             "detail": detail,
+            "ends_at": None,
         }
         for role, node, status, detail in (("head", head, "ready", ""), ("worker", worker, None, None))
     ]
@@ -128,11 +129,9 @@ def test_nothing_in_a_region_is_one_sentence(twins: Twins) -> None:
 
 def test_a_region_that_fails_is_a_warning_beside_the_others(twins: Twins) -> None:
     aws = twins.east.aws
-    aws.failures[EMPTY, "DescribeInstances"] = Failure(
-        "UnauthorizedOperation", "You are not authorized to perform this operation.", 403
-    )
-    seen = twins.east.daft("list", "twin", "--region", EAST, "--region", EMPTY)
-    del aws.failures[EMPTY, "DescribeInstances"]
+    denied = Failure("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+    with aws.failing("DescribeInstances", denied, region=EMPTY):
+        seen = twins.east.daft("list", "twin", "--region", EAST, "--region", EMPTY)
     warning = (
         "warning: could not list the instances in sa-east-1: these AWS credentials may not do "
         "`ec2:DescribeInstances` (UnauthorizedOperation)\n"

@@ -14,9 +14,10 @@ from tests.moto.server import ACCOUNT
 pytestmark = pytest.mark.real
 
 ROLES = ("head", "worker")
+LIMITS = f"arn:aws:ssm:us-west-2:{ACCOUNT}:parameter/daft/demo/limits"
 SECRET = f"arn:aws:ssm:us-west-2:{ACCOUNT}:parameter/daft/demo/ray"
 OTHER = "i-0fedcba9876543210"
-STATUS = ("daft:status", "daft:detail", "daft:ssh-host-key")
+STATUS = ("daft:status", "daft:detail", "daft:ends", "daft:ssh-host-key")
 
 
 def instance_arn(instance_id: str, *, region: str = "us-west-2", account: str = ACCOUNT) -> str:
@@ -36,6 +37,24 @@ def tagging(node: str, *keys: str, on: str | None = None, arn: str | None = None
 
 def on_secret(action: str, node: str, arn: str = SECRET) -> Call:
     return Call(action, arn, {"aws:userid": (f"AROAEXAMPLE:{node}",)})
+
+
+def group_arn(cluster: str = "demo", *, region: str = "us-west-2", account: str = ACCOUNT) -> str:
+    group = "6d4a1e9c-3f7e-4d4c-9a57-d9ad8a3ac1b4:autoScalingGroupName/daft-" + cluster + "-workers"
+    return f"arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{group}"
+
+
+def scaling(node: str, arn: str, **sizes: str) -> Call:
+    """An UpdateAutoScalingGroup call of a node, with the sizes that IAM sees of it."""
+    context = {f"autoscaling:{name}": (size,) for name, size in sizes.items()}
+    return Call(
+        "autoscaling:UpdateAutoScalingGroup", arn, {"aws:userid": (f"AROAEXAMPLE:{node}",), **context}
+    )
+
+
+def terminating(node: str, *, on: str, arn: str | None = None) -> Call:
+    context = {"aws:userid": (f"AROAEXAMPLE:{node}",), "ec2:InstanceID": (on,)}
+    return Call("ec2:TerminateInstances", arn or instance_arn(on), context)
 
 
 def may(project: Project, role: str, call: Call) -> bool:
@@ -162,13 +181,57 @@ def test_node_reaches_no_other_secret(new_demo: NewCluster, role: str, action: s
     assert [arn for arn, call in asked.items() if may(project, role, call)] == []
 
 
+def test_only_the_head_reads_the_limits_and_nobody_writes_them(new_demo: NewCluster) -> None:
+    project = new_demo.project
+    found = [
+        (role, action)
+        for role in ROLES
+        for action in ("ssm:GetParameter", "ssm:PutParameter", "ssm:DeleteParameter")
+        if may(project, role, on_secret(action, node(project, role), LIMITS))
+    ]
+    assert found == [("head", "ssm:GetParameter")]
+
+
+def test_head_ends_its_own_workers_and_itself(new_demo: NewCluster) -> None:
+    project = new_demo.project
+    own, none = node(project, "head"), {"MinSize": "0", "MaxSize": "0"}
+    asked = [scaling(own, group_arn(), **none), terminating(own, on=own)]
+    assert [may(project, "head", call) for call in asked] == [True, True]
+    worker = node(project, "worker")
+    asked = [scaling(worker, group_arn(), **none), terminating(worker, on=worker)]
+    assert [may(project, "worker", call) for call in asked] == [False, False]
+
+
+def test_head_ends_nothing_else(new_demo: NewCluster) -> None:
+    project = new_demo.project
+    own, none = node(project, "head"), {"MinSize": "0", "MaxSize": "0"}
+    denied = {
+        "another cluster's group": scaling(own, group_arn("demo2"), **none),
+        "one whose name ends like its own": scaling(own, group_arn("other-demo"), **none),
+        "one of another region": scaling(own, group_arn(region="eu-west-1"), **none),
+        "one of another account": scaling(own, group_arn(account="210987654321"), **none),
+        "more workers": scaling(own, group_arn(), MinSize="0", MaxSize="5000"),
+        "its group, to no size that it names": scaling(own, group_arn()),
+        "a node of the same cluster": terminating(own, on=node(project, "worker")),
+        "another instance": terminating(own, on=OTHER),
+        "one whose id starts like its own": terminating(own, on=own + "0"),
+        "one whose id ends like its own": terminating(own, on=own[2:]),
+        "one of another account's": terminating(own, on=own, arn=instance_arn(own, account="210987654321")),
+        "one of another region's": terminating(own, on=own, arn=instance_arn(own, region="eu-west-1")),
+        "itself, but for a request that does not say which": Call(
+            "ec2:TerminateInstances", instance_arn(own), {"aws:userid": (f"AROAEXAMPLE:{own}",)}
+        ),
+    }
+    assert [what for what, call in denied.items() if may(project, "head", call)] == []
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_node_does_nothing_else(new_demo: NewCluster, role: str) -> None:
     project = new_demo.project
     own = node(project, role)
     context = tagging(own, *STATUS).context
     on_itself = ("DeleteTags", "DescribeInstances", "DescribeTags", "ModifyInstanceAttribute", "RunInstances")
-    on_itself += ("StopInstances", "TerminateInstances", "CreateVolume", "GetConsoleOutput")
+    on_itself += ("StopInstances", "StartInstances", "CreateVolume", "GetConsoleOutput")
     on_its_secret = ("GetParameters", "GetParametersByPath", "GetParameterHistory", "DeleteParameter")
     on_its_secret += ("DescribeParameters", "AddTagsToResource", "LabelParameterVersion", "SendCommand")
     asked = [Call(f"ec2:{action}", instance_arn(own), context) for action in on_itself]
@@ -176,7 +239,9 @@ def test_node_does_nothing_else(new_demo: NewCluster, role: str) -> None:
     asked += [
         Call("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/daft/demo-us-west-2-{role}", context),
         Call("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/daft/demo-us-west-2-head", context),
-        Call("autoscaling:SetDesiredCapacity", "*", context),
+        Call("autoscaling:SetDesiredCapacity", group_arn(), context),
+        Call("autoscaling:DeleteAutoScalingGroup", group_arn(), context),
+        Call("autoscaling:TerminateInstanceInAutoScalingGroup", group_arn(), context),
         Call("s3:GetObject", "arn:aws:s3:::bucket/key", context),
         Call("kms:Decrypt", f"arn:aws:kms:us-west-2:{ACCOUNT}:key/1", context),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def changed_by_hand(project: Project) -> None:
         Tags=[{**tag, "ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": True}]
     )
     ec2.create_tags(Resources=[project.head().id], Tags=[{"Key": "Name", "Value": "mine"}, tag])
-    rules = ec2.describe_security_group_rules()["SecurityGroupRules"]
+    by_tag = [{"Name": "tag:daft:cluster", "Values": [project.name]}]
+    rules = ec2.describe_security_group_rules(Filters=by_tag)["SecurityGroupRules"]
     (rule,) = [rule for rule in rules if rule.get("CidrIpv4") == f"{OPERATOR}/32"]
     ec2.revoke_security_group_ingress(
         GroupId=rule["GroupId"], SecurityGroupRuleIds=[rule["SecurityGroupRuleId"]]
@@ -124,11 +125,12 @@ def test_another_instance_type_is_priced_before_and_after(demo: Project) -> None
 
 
 @pytest.fixture
-def unpriced(new_project: Callable[..., Project], aws: MotoServer) -> Iterator[Project]:
-    """A project without a cluster, in a region whose prices nobody has asked for yet."""
+def unpriced(new_project: Callable[..., Project], aws: MotoServer) -> Project:
+    """A project without a cluster, of a user who has not asked for a price yet."""
     aws.requests.clear()
-    yield new_project("unpriced", region="eu-west-3", setup={"instance_type": "m7i.large"})
-    aws.failures.clear()
+    project = new_project("unpriced", region="eu-west-3", setup={"instance_type": "m7i.large"})
+    project.environ = {**project.environ, "XDG_CACHE_HOME": str(project.root.parent / "cache")}
+    return project
 
 
 def prices_asked(aws: MotoServer) -> list[tuple[str, str]]:
@@ -151,9 +153,7 @@ def test_prices_that_may_not_be_asked_for_are_unknown_then_asked_once(unpriced: 
     unpriced.access["spot"] = True
     unpriced.write()
     denied = "User: ann is not authorized to perform: pricing:GetProducts"
-    aws.failures["GetProducts"] = Failure("AccessDeniedException", denied)
     spot_denied = "You are not authorized to perform: ec2:DescribeSpotPriceHistory"
-    aws.failures["eu-west-3", "DescribeSpotPriceHistory"] = Failure("UnauthorizedOperation", spot_denied, 403)
     why = "these AWS credentials may not do `pricing:GetProducts` (AccessDeniedException)"
     spot_why = "these AWS credentials may not do `ec2:DescribeSpotPriceHistory` (UnauthorizedOperation)"
     counted = "1 m7i.large on demand, 2 m7i.large as spot, 150 GB of gp3"
@@ -164,9 +164,12 @@ def test_prices_that_may_not_be_asked_for_are_unknown_then_asked_once(unpriced: 
         f"  m7i.large as spot in eu-west-3: unknown, {spot_why}\n"
         f"  gp3 in eu-west-3: unknown, {why}\n{END}"
     )
-    seen = unpriced.daft("up", "--plan")
+    with (
+        aws.failing("GetProducts", Failure("AccessDeniedException", denied)),
+        aws.failing("DescribeSpotPriceHistory", Failure("UnauthorizedOperation", spot_denied, 403)),
+    ):
+        seen = unpriced.daft("up", "--plan")
     assert (seen.status, seen.err, price_shown(seen)) == (0, "", unknown)
-    aws.failures.clear()
     aws.requests.clear()
     wanted = (
         "  now:   nothing runs\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -89,6 +90,20 @@ def test_up_takes_it_over_and_the_head_lives_on(heirloom: Heirloom) -> None:
     assert again.out.startswith("No changes. Your infrastructure matches the configuration.\n")
 
 
+def test_limits_that_its_head_cannot_know_are_told_and_replace_nothing(heirloom: Heirloom) -> None:
+    project = heirloom.project
+    config = project.root / ".daft.toml"
+    before = config.read_text()
+    config.write_text(before.replace("[setup]", '[setup]\nmax_lifetime = "8h"'))
+    up = project.daft("up")
+    config.write_text(before)
+    assert (up.status, project.head().id) == (0, heirloom.head_id)
+    assert (
+        "warning: the head of heirloom does not obey max_lifetime: an earlier version made it, or" in up.err
+    )
+    assert project.daft("up").status == 0
+
+
 def test_the_next_head_has_the_script_of_today(heirloom: Heirloom) -> None:
     project = heirloom.project
     assert YESTERDAY in script_of(project.head())
@@ -98,7 +113,7 @@ def test_the_next_head_has_the_script_of_today(heirloom: Heirloom) -> None:
     assert project.up("--yes").status == 0
     assert project.head().id != heirloom.head_id
     script = render_cluster(load_config(config)).files["modules/aws/bootstrap.sh"]
-    before, after = script.split("@DAFT_SETTINGS@")
+    before, after = re.sub("(?m)^ *# .*\n", "", script).split("@DAFT_SETTINGS@")
     assert script_of(project.head()).startswith(before)
     assert script_of(project.head()).endswith(after)
 

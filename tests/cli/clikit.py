@@ -25,6 +25,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daft_launcher.cli import app
+from daft_launcher.reach import Reach
 
 TOKEN = "s3cret-token"
 LOCAL = '[setup]\nname = "demo"\nprovider = "local"\n'
@@ -152,7 +153,7 @@ esac""",
         self.write(f".daft/{cluster}.local/run/token", TOKEN)
         self.write(f".daft/{cluster}.local/run/{node}/node.json", json.dumps(record))
 
-    def daft(self, *args: str, stdin: str = "") -> Seen:
+    def daft(self, *args: str, stdin: str = "", reach: Reach | None = None) -> Seen:
         """Run a command in this process, as a user without a terminal would see it."""
         with self.monkeypatch.context() as patch:
             patch.chdir(self.project)
@@ -160,7 +161,7 @@ esac""",
                 patch.delenv(name)
             for name, value in self.environ.items():
                 patch.setenv(name, value)
-            result = CliRunner().invoke(app, list(args), input=stdin, prog_name="daft")
+            result = CliRunner().invoke(app, list(args), input=stdin, prog_name="daft", obj=reach)
         error = result.exception
         if error is not None and not isinstance(error, SystemExit):
             raise error

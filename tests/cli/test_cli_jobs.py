@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from clikit import AWS, COMMANDS, CREDENTIALS, JOB_COMMANDS, LOCAL, TOKEN, Desk, Seen, failed
@@ -222,3 +223,19 @@ def test_dashboard_ends_with_ctrl_c(project: Desk):
         assert process.stderr.readline() == "Ctrl-C ends it\n"
         process.send_signal(signal.SIGINT)
         assert project.end(process) == Seen(0)
+
+
+def test_submit_warns_before_it_sends_to_a_cluster_that_ends_soon(project: Desk):
+    """Nothing listens at the head's address: the warning comes first, whatever becomes of the job."""
+    project.write(".daft.toml", AWS)
+    at = datetime.now(timezone.utc) + timedelta(minutes=9, seconds=50)
+    with serving() as aws:
+        project.environ |= {**CREDENTIALS, "AWS_ENDPOINT_URL": aws.url}
+        head = instance("demo", "head", "i-1", "running", ends=f"max_lifetime {at:%Y-%m-%dT%H:%M:%SZ}")
+        aws.pages = {"us-west-2": [Page((head,))]}
+        seen = project.daft("submit", "-w", "job")
+    assert (seen.status, seen.out) == (1, "")
+    assert seen.err.startswith(
+        f"warning: demo ends in 9 min, at {at:%H:%M} UTC, and its jobs with it, because of max_lifetime; raise that "
+        "in the configuration and run `daft up` to let it live on\nerror: "
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from clikit import CREDENTIALS, Desk, Seen, failed
@@ -111,6 +112,47 @@ def test_table(desk: Desk, aws: FakeAws):
     ]
 
 
+def test_what_is_left_of_a_cluster_that_ends_by_itself(desk: Desk, aws: FakeAws):
+    now = datetime.now(timezone.utc)
+    soon, later = ((now + timedelta(hours=hours, seconds=30)) for hours in (2.1, 5))
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    ends = f"idle_timeout {soon:{form}} max_lifetime {later:{form}}"
+    aws.pages = {
+        "us-west-2": [
+            Page(
+                (
+                    instance("demo", "head", "i-1", "running", "192.0.2.1", ends=ends),
+                    instance("demo", "worker", "i-2", "running", "192.0.2.2"),
+                    instance("endless", "head", "i-3", "running", "192.0.2.3", ends=""),
+                    instance("gone", "head", "i-4", "terminated", ends=ends),
+                )
+            )
+        ]
+    }
+    assert desk.daft("list") == Seen(
+        0,
+        out="Running:\n  - demo, head, i-1, 192.0.2.1, ends in 2 h 6 min\n  - demo, worker, i-2, 192.0.2.2\n"
+        "  - endless, head, i-3, 192.0.2.3\nTerminated:\n  - gone, head, i-4, -\n",
+    )
+    rows = [
+        re.split(r"\s{2,}", row.strip()) for row in desk.daft("list", "--format", "table").out.splitlines()
+    ]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("CLUSTER", "ENDS"),
+        ("demo", "in 2 h 6 min"),
+        ("demo", "-"),
+        ("endless", "-"),
+        ("gone", "-"),
+    ]
+    documents = json.loads(desk.daft("list", "--json").out)
+    assert [node["ends_at"] for node in documents] == [
+        soon.replace(microsecond=0).isoformat(),
+        None,
+        None,
+        None,
+    ]
+
+
 def test_a_table_is_not_folded_in_a_pipe(desk: Desk, aws: FakeAws):
     detail = "installing " + "x" * 90
     aws.pages = {"us-west-2": [Page((instance("demo", "head", "i-1", "running", detail=detail),))]}
@@ -140,6 +182,7 @@ def test_json(desk: Desk, aws: FakeAws, args: list[str]):
             "launched_at": STARTED,
             "status": "ready",
             "detail": None,
+            "ends_at": None,
         },
         {
             "cluster": "demo",
@@ -155,6 +198,7 @@ def test_json(desk: Desk, aws: FakeAws, args: list[str]):
             "launched_at": STARTED,
             "status": "ready",
             "detail": None,
+            "ends_at": None,
         },
     ]
 

@@ -104,6 +104,19 @@ def test_setup_commands_stay_with_their_provider(desk: Desk):
     assert "echo a" not in (desk.project / ".daft/demo.local/main.tf").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"), [(AWS, ["--provider", "local"]), (LOCAL, [])], ids=["moved here", "of here"]
+)
+def test_nothing_ends_by_itself_on_this_machine(desk: Desk, text: str, words: list[str]):
+    desk.write(".daft.toml", text.replace("[setup]", '[setup]\nidle_timeout = "30m"\nmax-lifetime = "8h"'))
+    assert desk.daft("render", *words) == Seen(
+        0,
+        err="left out on this machine, where nothing bills: max_lifetime, idle_timeout\n"
+        ".daft/demo.local: 11 of 11 files written\n",
+    )
+    assert "8h" not in (desk.project / ".daft/demo.local/main.tf").read_text()
+
+
 def test_check_of_what_is_there(desk: Desk):
     desk.write(".daft.toml", LOCAL)
     desk.daft("render")

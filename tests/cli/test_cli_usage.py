@@ -100,6 +100,8 @@ def test_version(desk: Desk, name: str):
         (["launch"], "No such command 'launch'."),
         (["up", "--nope"], "No such option: --nope"),
         (["down", "--plan"], "No such option: --plan"),
+        (["--\x1b[31m"], "No such option: --\\x1b[31m"),
+        (["up", "--\u202e"], "No such option: --\\u202e"),
         (["submit"], "Missing option '-w' / '--working-dir'."),
         (["stop-job"], "Missing argument 'SUBMISSION_ID'."),
         (
@@ -208,6 +210,50 @@ def test_a_number_out_of_range(desk: Desk, args: list[str]):
         (
             ["submit", "-w", "job", "--env", "=x", "--", "x"],
             failed("`--env =x` is not of the form NAME=VALUE", status=2),
+        ),
+        *(
+            (
+                ["submit", "-w", "job", "--env", f"A={value}", "--", "x"],
+                failed(
+                    "the value of `--env A` holds a `$` with a name behind it, in whose place Ray puts a variable "
+                    "of the node",
+                    "set it in the command, where a shell does as you write: -- sh -c 'export A=…; exec …'",
+                    status=2,
+                ),
+            )
+            for value in ("$HOME", "a${HOME}", "pa$$word", "${not there}")
+        ),
+        *(
+            (
+                ["submit", "-w", "job", *words],
+                failed(f"{what} is not UTF-8, and Ray takes nothing else", status=2),
+            )
+            for words, what in (
+                (["--env", "A=\udcff", "--", "x"], "the value of `--env A`"),
+                (["--", "x", "\udcff"], "the command"),
+            )
+        ),
+        (
+            ["submit", "-w", "job", "--env", f"A={'é' * 50_001}", "--", "x"],
+            failed(
+                "the value of `--env A` has 100,002 bytes, and no node takes more than 100,000",
+                "put it into a file of the folder that is sent",
+                status=2,
+            ),
+        ),
+        *(
+            (
+                ["submit", "-w", "job", *(word for pair in pairs for word in ("--env", pair)), "--", "x"],
+                failed(
+                    f"the job's environment has {size} bytes as Ray writes it, and no node takes more than 100,000",
+                    "put what is long into a file of the folder that is sent",
+                    status=2,
+                ),
+            )
+            for pairs, size in (
+                ([f"A={'é' * 40_000}"], "240,009"),
+                ([f"A={'x' * 50_000}", f"B={'x' * 50_000}"], "100,018"),
+            )
         ),
         *(
             (

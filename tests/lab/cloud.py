@@ -23,6 +23,7 @@ from moto.iam.models import iam_backends
 from moto.server import ThreadedMotoServer
 
 from tests.lab import network
+from tests.leaks import SEARCH
 from tests.moto.corrections import patched
 from tests.moto.server import ACCOUNT, DEFAULT_IMAGE, MotoServer
 
@@ -116,6 +117,8 @@ class LabCloud(MotoServer):
                 "Token": f"token-{instance.id}",
                 "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 21600)),
             }
+            SEARCH.learn("an instance's secret key", keys["SecretAccessKey"])
+            SEARCH.learn("an instance's session token", keys["Token"])
             found[f"iam/security-credentials/{role}"] = json.dumps({"Code": "Success", **keys})
         return {f"meta-data/{path}": value for path, value in found.items() if value}
 

@@ -92,6 +92,7 @@ def test_list_in_all_forms(demo: Project):
         "launched_at": "TIME",
         "status": "ready",
         "detail": None,
+        "ends_at": None,
     }
     assert sorted(node["instance_id"] for node in nodes) == ["demo-head", "demo-worker-0", "demo-worker-1"]
 
@@ -120,6 +121,9 @@ def test_the_token_is_in_its_file_alone(demo: Project):
     assert any("slow.py" in words for words in started_with.values())
     assert len(started_with) > 20
     assert [words for words in started_with.values() if demo.token in words] == []
+    # Nor does Daft tell anybody of a job.
+    drivers = [words for words in started_with.values() if "slow.py" in words]
+    assert [words for words in drivers if "DAFT_ANALYTICS_ENABLED=0" not in words] == []
     assert job.interrupt().status == 130
     assert demo.daft("stop-job", job.out.split()[0]).status == 0
     written = [

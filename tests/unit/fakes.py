@@ -13,22 +13,21 @@ from typing import Any
 from daft_launcher.backend import Backend, find_declared
 from daft_launcher.config import ClusterConfig
 from daft_launcher.errors import TerraformError
+from daft_launcher.instances import Instance, InstanceState, ProviderName, Role
 from daft_launcher.models import (
     Cluster,
     HeadStatus,
-    Instance,
-    InstanceState,
     Offer,
     Plan,
-    ProviderName,
     Rate,
     RayApi,
     ResourceChange,
-    Role,
     SshLogin,
+    TaggedResource,
     TerraformEvent,
 )
 from daft_launcher.state_dir import StateDir
+from daft_launcher.terraform_lock import StateLock
 from daft_launcher.tools import Tools
 
 AWS_HEAD = "module.cluster.aws_instance.head"
@@ -91,11 +90,14 @@ class World:
     provider_name: ProviderName = "aws"
     account: str = "AWS account 123456789012"
     operator: dict[str, object] = field(default_factory=lambda: {"operator_cidrs": ["203.0.113.7/32"]})
+    # What is found of another machine's, once a head of it is to be let go on.
+    former_operator: dict[str, object] = field(default_factory=dict)
     dead: list[str] = field(default_factory=list)
     instances: list[Instance] | Exception = field(default_factory=list)
     statuses: list[tuple[float, HeadStatus | BaseException]] = field(default_factory=list)
     shutting_down: bool = False
     left: list[str] = field(default_factory=list)
+    tagged: list[TaggedResource] = field(default_factory=list)
     login: SshLogin | None = None
     log: str | Exception = ""
     rates: dict[str, Rate | Exception] = field(default_factory=dict)
@@ -103,7 +105,10 @@ class World:
     asked_for: list[tuple[str, str, str, str]] = field(default_factory=list)
     # Terraform
     version: str = "Terraform 1.11.4"
+    # `plans` come before `plan`, each once.
     plan: Plan = field(default_factory=Plan)
+    plans: list[Plan] = field(default_factory=list)
+    on_plan: Callable[[Path], object] = lambda _: None
     plan_bytes: bytes = b"a plan"
     planned_on: Path | None = None
     state: dict[str, object] = field(default_factory=dict)
@@ -114,12 +119,16 @@ class World:
     stopped: threading.Event = field(default_factory=threading.Event)
     on_init: Callable[[], object] = lambda: None
     on_apply: Callable[[], object] = lambda: None
+    # What the checks of the root find wrong after each apply.
+    missing: list[list[str]] = field(default_factory=list)
     destroy_seconds: float = 3.0
     destroy_fails: BaseException | None = None
     # the states that lie in buckets, each by the name of its place, and what is unwise about those
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     unwise: list[str] = field(default_factory=list)
     on_lock: Callable[[], object] = lambda: None
+    own_locks: set[str] = field(default_factory=set)
+    on_break: Callable[[], object] = lambda: None
     on_push: Callable[[], object] = lambda: None
     # the reporter
     interactive: bool = False
@@ -181,7 +190,7 @@ class FakeProvider:
 
     def operator_variables(self, directory: Path, *, shared: bool = False) -> Mapping[str, object]:
         self.world.call("operator_variables", directory, *(["shared"] if shared else []))
-        return self.world.operator
+        return self.world.former_operator if shared and self.world.former_operator else self.world.operator
 
     def list_instances(self, cluster: str | None = None) -> list[Instance]:
         self.world.call("list_instances", cluster)
@@ -212,6 +221,13 @@ class FakeProvider:
     def remove_leftovers(self, directory: Path) -> None:
         self.world.call("remove_leftovers", directory)
         self.world.left = []
+
+    def tagged(self, cluster: str) -> list[TaggedResource]:
+        self.world.call("tagged", cluster)
+        return self.world.tagged
+
+    def remove_strays(self, strays: Sequence[TaggedResource]) -> None:
+        self.world.call("remove_strays", *(stray.id for stray in strays))
 
     def open_ray_api(
         self, cluster: Cluster, *, identity_file: Path | None = None, local_port: int | None = None
@@ -255,17 +271,24 @@ class FakeTerraform:
         return self.world.version
 
     def plan(
-        self, out: Path, *, replace: Sequence[str] = (), lock: bool = True, state: Path | None = None
+        self,
+        out: Path,
+        *,
+        replace: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        lock: bool = True,
+        state: Path | None = None,
     ) -> Plan:
         assert out.parent == self.directory.resolve()
         out.write_bytes(self.world.plan_bytes)
         out.chmod(0o600)
         self.world.planned_on = state
-        self.world.call("plan", list(replace), lock)
+        self.world.call("plan", *([list(targets)] if targets else [list(replace), lock]))
+        self.world.on_plan(self.directory)
         if self.world.plans_until_stopped:
             assert self.world.stopped.wait(30)
             raise TerraformError("interrupted")
-        return self.world.plan
+        return self.world.plans.pop(0) if self.world.plans else self.world.plan
 
     def show(self, plan_file: Path) -> str:
         assert plan_file.read_bytes() == self.world.plan_bytes
@@ -285,20 +308,31 @@ class FakeTerraform:
         ]
         return {"resource_changes": changes, **self.world.plan_json}
 
-    def apply(self, plan_file: Path) -> None:
+    def apply(self, plan_file: Path) -> Sequence[str]:
         assert plan_file.read_bytes() == self.world.plan_bytes
         (self.directory / "logs").mkdir(exist_ok=True)
         (self.directory / "logs" / "apply.jsonl").write_text("")
         self.world.on_apply()
         self.world.call("apply")
+        return self.world.missing.pop(0) if self.world.missing else ()
 
     def pull_state(self) -> Mapping[str, object]:
         self.world.call("pull_state", self.place)
         return self.world.states.get(self.place, self.world.state)
 
+    def forget(self, addresses: Sequence[str], *, state: Path | None = None) -> None:
+        self.world.call("forget", list(addresses), *([state] if state else []))
+
     def try_lock(self) -> None:
         self.world.call("try_lock", self.place)
         self.world.on_lock()
+
+    def break_own_lock(self, lock: StateLock) -> bool:
+        if lock.lock_id not in self.world.own_locks:
+            return False
+        self.world.call("break_own_lock", lock.lock_id)
+        self.world.on_break()
+        return True
 
     def push_state(self, file: Path, *, force: bool = False) -> None:
         self.world.call("push_state", self.place, force)

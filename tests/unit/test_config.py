@@ -29,6 +29,8 @@ DEFAULTS = {
         "find_links": None,
         "proxy": None,
         "disk_size_gb": 50,
+        "max_lifetime": None,
+        "idle_timeout": None,
         "tags": {},
     },
     "run": {"setup_commands": (), "command": None},
@@ -62,6 +64,8 @@ package_index = "https://pypi.example.com/simple/"
 find_links = "/opt/wheels"
 proxy = "http://proxy.example.com:3128"
 disk_size_gb = 16384
+max-lifetime = "1d2h3m"
+idle_timeout = "90m"
 tags = { team = "data", "cost center" = "R&D".. }
 
 [run]
@@ -158,6 +162,8 @@ def test_every_key_is_taken(file: Path) -> None:
             "find_links": "/opt/wheels",
             "proxy": "http://proxy.example.com:3128",
             "disk_size_gb": 16384,
+            "max_lifetime": "1d2h3m",
+            "idle_timeout": "90m",
             "tags": {"team": "data", "cost center": "R + D"},
         },
         "run": {"setup_commands": ("echo '${HOME}'", "a\tb\nc"), "command": "python main.py --n 3"},
@@ -207,6 +213,13 @@ def test_every_key_is_taken(file: Path) -> None:
 @pytest.mark.parametrize("name", ["a", "d2", "a" * 30, "with-dash_and_underscore9"])
 def test_names_that_will_do(file: Path, name: str) -> None:
     assert load(file, BASE.replace("demo", name)).setup.name == name
+
+
+@pytest.mark.parametrize("span", ["1m", "90m", "8h", "2d", "1h30m", "1d2h3m", "999999d", "0h1m"])
+def test_times_that_will_do(file: Path, span: str) -> None:
+    config = load(file, f'{BASE}max_lifetime = "{span}"\nidle-timeout = "{span}"')
+    assert config.limits == {"max_lifetime": span, "idle_timeout": span}
+    assert config.on("local").limits == {}
 
 
 @pytest.mark.parametrize("region", ["us-gov-west-1", "ap-southeast-10", "eusc-de-east-1"])
@@ -345,6 +358,24 @@ def test_names_that_will_not_do(file: Path, name: str, said: str) -> None:
         ("setup", "disk_size_gb = 7", "must be greater than or equal to 8, not 7"),
         ("setup", "disk_size_gb = 16385", "must be less than or equal to 16384, not 16385"),
         ("setup", "region = 1", "must be a string, not 1"),
+        ("setup", "max_lifetime = 8", "must be a string, not 8"),
+        *(
+            ("setup", f'{key} = "{span}"', f"must be a time like '90m', '8h', '2d' or '1h30m', not {span!r}")
+            for key, span in [
+                ("max_lifetime", ""),
+                ("max_lifetime", "8"),
+                ("max_lifetime", "30s"),
+                ("idle_timeout", "1.5h"),
+                ("idle_timeout", "8 h"),
+                ("idle_timeout", "8H"),
+                ("idle_timeout", "30m1h"),
+                ("idle_timeout", "-1h"),
+                ("idle_timeout", "٣h"),
+                ("idle_timeout", "1234567m"),
+            ]
+        ),
+        ("setup", 'max_lifetime = "0h"', "must be at least '1m', not '0h'"),
+        ("setup", 'idle_timeout = "0d0h0m"', "must be at least '1m', not '0d0h0m'"),
         ("setup", "region = 'Oregon'", "must be a region like 'us-west-2', not 'Oregon'"),
         ("setup", "region = 'us-west-٢'", "must be a region like 'us-west-2', not 'us-west-٢'"),
         ("setup", "region = 'us-west-2\u2028'", "must be a region like 'us-west-2', not 'us-west-2\\u2028'"),
@@ -371,6 +402,7 @@ def test_names_that_will_not_do(file: Path, name: str, said: str) -> None:
         ("run", "command = ''", "must not be empty"),
         ("run", "command = ' \t\\n'", "must not be empty"),
         ("run", f"command = '{'x' * 65537}'", "must have at most 65536 characters, not 65537"),
+        ("run", f"command = '{'é' * 60000}'", "must have at most 100000 bytes in UTF-8, not 120000"),
         ("run", f"command = '{'x' * (1 << 20)}'", "must have at most 65536 characters, not 1048576"),
         ("aws", "profile = ''", "must not be empty"),
         ("aws", f"profile = '{'x' * 1025}'", "must have at most 1024 characters, not 1025"),
@@ -651,8 +683,9 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
             [
                 (
                     "4: `setup.'a\\nb'` is not a key that is known here; known: daft_version, dependencies, "
-                    "disk_size_gb, find_links, image_id, instance_type, name, number_of_workers, package_index, "
-                    "provider, proxy, python_version, ray_version, region, ssh_user, tags"
+                    "disk_size_gb, find_links, idle_timeout, image_id, instance_type, max_lifetime, name, "
+                    "number_of_workers, package_index, provider, proxy, python_version, ray_version, region, "
+                    "ssh_user, tags"
                 ),
                 "6: `run.'z z'` is not a key that is known here; known: command, setup_commands",
             ],
@@ -670,6 +703,20 @@ def test_policies_cannot_be_attached_to_a_profile_of_the_users(file: Path) -> No
 )
 def test_tables_and_keys_that_are_missing_or_unknown(file: Path, text: str, said: list[str]) -> None:
     assert problems(file, text) == said
+
+
+def test_of_very_many_problems_the_first_are_said(file: Path) -> None:
+    file.write_text(f"{BASE}dependencies = [{'1, ' * 10_000}]\n")
+    with pytest.raises(ConfigError) as error:
+        load_config(file)
+    said = [f"  {file}:4: `setup.dependencies[{n}]` must be a string, not 1\n" for n in range(1, 21)]
+    assert error.value.message == (f"{file} has 10,000 problems:\n{''.join(sorted(said))}  … and 9,980 more")
+
+
+def test_a_number_that_python_does_not_write_out(file: Path) -> None:
+    assert problems(file, f"{BASE}number_of_workers = 0x{'f' * 5000}\n") == [
+        "4: `setup.number_of_workers` must be less than or equal to 5000, not a number of thousands of digits"
+    ]
 
 
 def test_all_problems_are_said_at_once_in_the_order_of_their_lines(file: Path) -> None:

@@ -14,25 +14,17 @@ from fakes import HEAD_CREATED, HEAD_REPLACED, OUTPUT, WORKERS_UPDATED, instance
 
 from daft_launcher.console import Console
 from daft_launcher.errors import AWSError, DaftLauncherError, StateError
+from daft_launcher.instances import InstanceState
 from daft_launcher.inventory import Listing
 from daft_launcher.launcher import UpResult
-from daft_launcher.models import (
-    Cluster,
-    Diagnostic,
-    HeadStatus,
-    InstanceState,
-    Plan,
-    RayApi,
-    ResourceChange,
-    TerraformEvent,
-)
+from daft_launcher.models import Cluster, Diagnostic, HeadStatus, Plan, RayApi, ResourceChange, TerraformEvent
 from daft_launcher.plan_document import to_document
 from daft_launcher.plan_words import plan_text
 from daft_launcher.review import PlanReport
 from daft_launcher.teardown import DownResult
 
-EVIL = "\x1b[31mred\x07\r\x00\x9b1m\x7f"
-HARMLESS = "\\x1b[31mred\\x07\\x0d\\x00\\x9b1m\\x7f"
+EVIL = "\x1b[31mred\x07\r\x00\x9b1m\x7f\u202e\u2028\U000e0041\udcff👩\u200d👧"
+HARMLESS = "\\x1b[31mred\\x07\\x0d\\x00\\x9b1m\\x7f\\u202e\\u2028\\U000e0041\\udcff👩\u200d👧"
 LONG = "x" * 500
 MARKUP = "[bold]x[/bold] [/] :smile: [red"
 
@@ -108,15 +100,30 @@ def test_a_table_shows_no_control_characters(capsys: pytest.CaptureFixture[str])
 
 
 def test_data_is_written_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    Console().data(f"{EVIL}{MARKUP}")
-    assert tuple(capsys.readouterr()) == (f"{EVIL}{MARKUP}", "")
+    text = "\x1b[31mred\x07\r\x00\x9b1m\x7f\u202e" + MARKUP
+    Console().data(text)
+    assert tuple(capsys.readouterr()) == (text, "")
 
 
 def test_a_document_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     Console().document({"a": EVIL, "é": [1]})
     seen = capsys.readouterr()
     assert (json.loads(seen.out), seen.err) == ({"a": EVIL, "é": [1]}, "")
-    assert "é" in seen.out
+    assert seen.out == (
+        '{\n  "a": "\\u001b[31mred\\u0007\\r\\u0000\\u009b1m\\u007f\\u202e\\u2028\\udb40\\udc41\\udcff👩\u200d👧",\n'
+        '  "é": [\n    1\n  ]\n}\n'
+    )
+
+
+def test_words_on_stdout_command_nothing_either(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().text(f"{EVIL}\n{MARKUP}\n")
+    assert tuple(capsys.readouterr()) == (f"{HARMLESS}\n{MARKUP}\n", "")
+
+
+def test_no_field_feigns_a_line_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    node = instance(cluster="a\n  - b", address="\n")
+    Console().listing(Listing(instances=(node,)), form="text")
+    assert capsys.readouterr().out == f"Running:\n  - a\\x0a  - b, head, {node.instance_id}, \\x0a\n"
 
 
 # Terraform's events
@@ -234,7 +241,7 @@ def test_a_list_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     Console().listing(Listing(instances=(NODE, BARE)), form="json")
     seen = capsys.readouterr()
     bare = dict.fromkeys(
-        ["address", "private_address", "instance_type", "zone", "launched_at", "status", "detail"]
+        ["address", "private_address", "instance_type", "zone", "launched_at", "status", "detail", "ends_at"]
     )
     assert (json.loads(seen.out), seen.err) == (
         [
@@ -252,6 +259,7 @@ def test_a_list_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
                 "launched_at": "2026-01-01T12:00:00+00:00",
                 "status": "ready",
                 "detail": None,
+                "ends_at": None,
             },
             {
                 "cluster": "demo",

@@ -107,6 +107,16 @@ def test_a_saved_plan_that_somebody_overtook_is_not_made_anew(world: World) -> N
     assert [call for call in world.calls if call == "apply" or call[0] == "plan"] == ["apply"]
 
 
+def test_what_a_saved_plan_has_left_out_is_a_warning(world: World) -> None:
+    saved = save(world)
+    world.missing = [["its volume has no tags"]]
+    apply(world, saved)
+    assert [call for call in world.calls if call == "apply" or call[0] in ("plan", "warn", "note")] == [
+        "apply",
+        ("warn", "its volume has no tags"),
+    ]
+
+
 def test_a_plan_of_no_change_is_saved_and_does_nothing(world: World) -> None:
     world.plan = Plan()
     saved = save(world)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
+import pytest
 from fakes import instance
 
+from daft_launcher.instances import End, Instance, InstanceState
 from daft_launcher.inventory import describe_instances, sort_instances
-from daft_launcher.models import Instance, InstanceState
 
 EARLY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LATE = datetime(2026, 1, 2, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 3, tzinfo=timezone.utc)
 
 CONTRACT = """\
 Running:
@@ -34,12 +36,12 @@ def test_the_text_is_the_contracts() -> None:
         instance("worker", "i-00c340dc39d54772d", cluster="daft-demo", address="44.234.112.173"),
         instance("head", "i-053f9d4856d92ea3d", cluster="daft-demo", address="35.94.91.91"),
     ]
-    assert describe_instances(sort_instances(instances)) == CONTRACT
+    assert describe_instances(sort_instances(instances), NOW) == CONTRACT
 
 
 def test_every_state_has_its_heading_in_the_order_of_the_contract() -> None:
     instances = [instance(instance_id=f"i-{state.name}", state=state) for state in reversed(InstanceState)]
-    assert describe_instances(sort_instances(instances)) == "".join(
+    assert describe_instances(sort_instances(instances), NOW) == "".join(
         f"{state}:\n  - demo, head, i-{name}, -\n"
         for state, name in [
             ("Running", "RUNNING"),
@@ -53,7 +55,33 @@ def test_every_state_has_its_heading_in_the_order_of_the_contract() -> None:
 
 
 def test_nothing_is_no_text() -> None:
-    assert describe_instances([]) == ""
+    assert describe_instances([], NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(hours=2, minutes=5, seconds=59), ", ends in 2 h 5 min"),
+        (timedelta(minutes=1), ", ends in 1 min"),
+        (timedelta(seconds=59), ", ends in less than a minute"),
+        (timedelta(seconds=-70), ", ends in less than a minute"),
+        (timedelta(days=3), ", ends in 3 d"),
+    ],
+)
+def test_head_says_what_is_left_to_its_cluster(left: timedelta, said: str) -> None:
+    ends = (End(at=NOW + left, limit="idle_timeout"), End(at=NOW + timedelta(days=9), limit="max_lifetime"))
+    assert describe_instances([instance(ends=ends)], NOW) == f"Running:\n  - demo, head, i-head, -{said}\n"
+
+
+@pytest.mark.parametrize("ends", [None, ()])
+def test_head_without_limits_says_nothing_of_them(ends: tuple[End, ...] | None) -> None:
+    assert describe_instances([instance(ends=ends)], NOW) == "Running:\n  - demo, head, i-head, -\n"
+
+
+def test_cluster_that_has_ended_has_nothing_left() -> None:
+    ends = (End(at=NOW, limit="max_lifetime"),)
+    gone = instance(state=InstanceState.TERMINATED, ends=ends)
+    assert describe_instances([gone], NOW) == "Terminated:\n  - demo, head, i-head, -\n"
 
 
 SORTED: list[Instance] = [

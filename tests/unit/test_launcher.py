@@ -33,9 +33,10 @@ from daft_launcher.errors import (
     TerraformError,
     TunnelError,
 )
+from daft_launcher.instances import InstanceState
 from daft_launcher.launcher import UpResult
 from daft_launcher.lock import lock_cluster
-from daft_launcher.models import Cluster, HeadStatus, InstanceState, Offer, Plan, Rate, ResourceChange
+from daft_launcher.models import Cluster, HeadStatus, Offer, Plan, Rate, ResourceChange
 from daft_launcher.prices import PriceReport
 from daft_launcher.render import render_cluster
 from daft_launcher.review import NO_CHANGES, PlanReport
@@ -92,6 +93,13 @@ BEFORE_APPLY = [
 ]
 
 
+def before_apply(*changes: ResourceChange) -> list[str]:
+    """What an `up` asks before an apply; of what would be made, whether it exists."""
+    asked = [*BEFORE_APPLY]
+    asked[-1:-1] = ["tagged"] * any(change.action == "create" for change in changes)
+    return asked
+
+
 def names(world: World) -> list[str]:
     return [call if isinstance(call, str) else call[0] for call in world.calls]
 
@@ -110,6 +118,7 @@ def test_up_asks_in_order_and_writes_the_root(world: World) -> None:
         ("dead_resources", world.directory),
         ("init", "reconfigure"),
         ("plan", [], True),
+        ("tagged", "demo"),
         "planned",
         "apply",
         "output",
@@ -168,7 +177,23 @@ def test_what_died_is_made_anew(world: World) -> None:
 def test_a_change_that_keeps_the_head_asks_nothing(world: World, change: ResourceChange) -> None:
     world.plan = Plan(changes=(change,))
     up(world)
-    assert names(world) == [*BEFORE_APPLY, "apply", "output", "watch_head"]
+    assert names(world) == [*before_apply(change), "apply", "output", "watch_head"]
+
+
+def test_what_an_apply_has_left_out_is_made_by_another(world: World) -> None:
+    world.plans = [Plan(changes=(HEAD_CREATED,)), Plan(changes=(HEAD_UPDATED,))]
+    world.missing = [["its volume has no tags"]]
+    assert up(world).changed
+    again = ["note", *BEFORE_APPLY[BEFORE_APPLY.index("operator_variables") :]]
+    assert names(world) == [*before_apply(HEAD_CREATED), "apply", *again, "apply", "output", "watch_head"]
+    assert ("note", "its volume has no tags; planning again") in world.calls
+
+
+def test_what_every_apply_leaves_out_is_a_warning(world: World) -> None:
+    world.plan = Plan(changes=(HEAD_UPDATED,))
+    world.missing = [["its volume has no tags"]] * 9
+    assert up(world).changed
+    assert (world.calls.count("apply"), world.calls.count(("warn", "its volume has no tags"))) == (3, 1)
 
 
 @pytest.mark.parametrize("change", [HEAD_REPLACED, HEAD_REMOVED])
@@ -342,7 +367,7 @@ def test_a_failed_apply_says_what_exists(world: World, instances: list, said: st
     world.instances = instances
     world.fails["apply"] = TerraformError("it broke", hint=hint)
     assert refusal(world, TerraformError) == (f"it broke\n{said}", f"{hint}; then {WAYS}" if hint else WAYS)
-    assert names(world) == [*BEFORE_APPLY, "apply", "list_instances"]
+    assert names(world) == [*before_apply(HEAD_CREATED), "apply", "list_instances"]
     assert (world.directory / "main.tf").exists()
     assert not list(world.directory.glob("*.tfplan"))
 
@@ -445,6 +470,7 @@ def test_a_plan_without_a_cluster_touches_nothing(world: World) -> None:
         ("open_terraform", place),
         ("init", "reconfigure"),
         ("plan", [], False),
+        ("tagged", "demo"),
         "show",
     ]
     assert not list(place.glob("*.tfplan"))
@@ -584,8 +610,10 @@ def test_a_state_at_another_path_is_copied_and_planned_where_it_can_do_no_harm(w
     write_rendered(render_cluster(moved), world.directory)
     review.plan(moved, world.tools())
     place = scratch(world)
-    assert (place / "terraform.tfstate").read_text() == STATE
-    assert world.planned_on == place / "terraform.tfstate"
+    assert (place / "placed.tfstate").read_text() == STATE
+    assert world.planned_on == place / "placed.tfstate"
+    # Of a state there `init` would ask whether to move it to the path.
+    assert not (place / "terraform.tfstate").exists()
     assert (place / "backend.tf").read_text() == (world.directory / "backend.tf").read_text()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from fakes import FakeReporter, World
+from fakes import FakeReporter, FakeTerraform, World
 
 from daft_launcher.errors import TerraformError
 from daft_launcher.patience import Patience
@@ -42,6 +43,10 @@ def world(tmp_path: Path) -> World:
 
 def patience(world: World, seconds: float) -> Patience:
     return Patience(seconds, clock=world.clock, reporter=FakeReporter(world), directory=world.directory)
+
+
+def insist(world: World, seconds: float, attempt: Callable[[], str]) -> str:
+    return patience(world, seconds).insist(FakeTerraform(world, world.directory), attempt)
 
 
 def locked(*, hours_ago: float = 0, **changes: object) -> StateLockedError:
@@ -109,7 +114,7 @@ def test_a_state_is_waited_for_and_its_holder_named_once(world: World) -> None:
             raise failure
         return "done"
 
-    assert patience(world, 60).insist(attempt) == "done"
+    assert insist(world, 60, attempt) == "done"
     notes = [note for _, note in world.calls]
     assert [note.partition(" (")[0] for note in notes] == ["waiting for ann@laptop", "waiting for bob@desk"]
     assert all(note.endswith(" to unlock the state; Ctrl-C gives up") for note in notes)
@@ -126,7 +131,7 @@ def test_patience_ends_with_how_to_break_the_lock(world: World, seconds: float, 
     (world.directory / ".terraform").mkdir(parents=True)
     error = locked(created=LOCK.created.replace(year=2999))
     with pytest.raises(StateLockedError) as caught:
-        patience(world, seconds).insist(lambda: fail(error))
+        insist(world, seconds, lambda: fail(error))
     command = BREAK.format(world.directory)
     assert (
         caught.value.hint
@@ -137,7 +142,7 @@ def test_patience_ends_with_how_to_break_the_lock(world: World, seconds: float, 
 
 def test_a_root_that_terraform_has_not_seen_is_made_ready_first(world: World) -> None:
     with pytest.raises(StateLockedError) as caught:
-        patience(world, 0).insist(lambda: fail(locked()))
+        insist(world, 0, lambda: fail(locked()))
     place = world.directory
     command = f"daft render && terraform -chdir={place} init && {BREAK.format(place)}"
     assert (
@@ -149,7 +154,7 @@ def test_a_root_that_terraform_has_not_seen_is_made_ready_first(world: World) ->
 def test_a_lock_older_than_anything_takes_is_not_waited_for(world: World) -> None:
     (world.directory / ".terraform").mkdir(parents=True)
     with pytest.raises(StateLockedError) as caught:
-        patience(world, 60).insist(lambda: fail(locked(hours_ago=7)))
+        insist(world, 60, lambda: fail(locked(hours_ago=7)))
     assert caught.value.hint == (
         "no command takes so long, so that its Terraform was likely killed. If it was: "
         f"`{BREAK.format(world.directory)}`"
@@ -159,6 +164,42 @@ def test_a_lock_older_than_anything_takes_is_not_waited_for(world: World) -> Non
 
 def test_a_holder_that_cannot_be_named_is_waited_for_too(world: World) -> None:
     with pytest.raises(StateLockedError) as caught:
-        patience(world, 5).insist(lambda: fail(StateLockedError(None)))
+        insist(world, 5, lambda: fail(StateLockedError(None)))
     assert world.calls == [("note", "waiting for somebody else to unlock the state; Ctrl-C gives up")]
     assert caught.value.hint == "run the command again"
+
+
+# Locks of one's own
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_lock_that_was_taken_here_is_broken_and_nobody_waited_for(world: World, seconds: float) -> None:
+    world.own_locks = {ID}
+    attempts = iter([locked(created=LOCK.created), None])
+
+    def attempt() -> str:
+        if failure := next(attempts):
+            raise failure
+        return "done"
+
+    assert insist(world, seconds, attempt) == "done"
+    note = "broke a lock on the state that was taken here and that nobody holds: "
+    assert world.calls == [
+        ("break_own_lock", ID),
+        ("note", f"{note}ann@laptop (apply), since 2026-11-27 05:49:03 UTC"),
+    ]
+    assert world.clock.now() == 0.0
+
+
+def test_a_lock_that_comes_back_is_not_broken_for_ever(world: World) -> None:
+    world.own_locks = {ID}
+    with pytest.raises(StateLockedError):
+        insist(world, 0, lambda: fail(locked()))
+    assert world.calls.count(("break_own_lock", ID)) == 3
+
+
+def test_a_lock_that_does_not_break_says_so(world: World) -> None:
+    world.own_locks = {ID}
+    world.fails["break_own_lock"] = TerraformError("no")
+    with pytest.raises(TerraformError, match="no"):
+        insist(world, 60, lambda: fail(locked()))

@@ -51,6 +51,12 @@ def test_files_terraforms_text_and_summary(text: str) -> None:
     assert plan_text(report(text=text)) == (f"would write a\nwould write main.tf\n\nTerraform's\n\n{SUMMARY}")
 
 
+def test_what_is_taken_in_is_counted() -> None:
+    adopting = report(plan=Plan(changes=(WORKERS_UPDATED,), imports=("i-1", "sg-1")), head="kept")
+    counted = "Summary: 0 to add, 1 to change, 0 to replace, 0 to destroy, 2 to import; the head is kept.\n"
+    assert plan_text(adopting).endswith(f"\n{counted}")
+
+
 def test_drift_stands_apart_before_the_summary_and_the_price_is_last() -> None:
     attributes = [
         DriftedAttribute(path="desired_capacity", before=2, after=10),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +257,43 @@ def test_two_states_of_one_cluster_are_not_merged(world: World) -> None:
 def test_a_state_that_cannot_be_read_is_not_given_up(world: World) -> None:
     standing(world, config())
     (world.directory / "terraform.tfstate").write_text("{")
-    with pytest.raises(StateError, match=r"terraform\.tfstate cannot be read: "):
-        up(world, s3_config())
+    up(world, s3_config())
+    (aside,) = world.directory.glob("terraform.tfstate*")
+    assert (aside.suffix, aside.read_text()) == (".damaged", "{")
+    assert asked(world, "warn") == [
+        (
+            "warn",
+            (
+                f"the state {world.directory}/terraform.tfstate is damaged, and lies in {aside} now; "
+                "what exists is found by its tags"
+            ),
+        )
+    ]
+
+
+def test_a_state_that_this_user_may_not_read_stays_where_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing(world, config())
+    path = world.directory / "terraform.tfstate"
+    path.write_text("{")
+    before = world.tree()
+    reading = Path.read_text
+
+    def read(this: Path, **options: Any) -> str:
+        if this == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return reading(this, **options)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    with pytest.raises(StateError) as caught:
+        up(world, config())
+    monkeypatch.undo()
+    assert (caught.value.message, caught.value.hint) == (
+        f"the state {path} cannot be read: Permission denied",
+        "let this user read it, and run the command again",
+    )
+    assert world.tree() == before
 
 
 # up --plan
@@ -357,6 +394,17 @@ def test_no_root_is_written_without_a_bucket(world: World) -> None:
     assert not restore.restore_root(REFERENCE.on("local"), world.tools())
     assert not restore.restore_root(ClusterReference(name="demo", provider="aws"), world.tools())
     assert asked(world, "pull_state") == []
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_a_root_is_written_for_what_carries_the_tags(world: World, bucket: bool) -> None:
+    world.left = ["instance i-head (running)"]
+    world.states[PLACE] = {}
+    if not bucket:
+        world.fails["check_bucket"] = NoBucketError("no")
+    assert restore.restore_root(REFERENCE, world.tools())
+    assert find_declared(world.directory).type == ("s3" if bucket else "local")
+    assert said(world) == ["this machine has no Terraform root of `demo`; it is found by its tags"]
 
 
 # Two at once

@@ -11,8 +11,8 @@ from fakes import World, config, instance
 from daft_launcher import teardown
 from daft_launcher.config import ClusterReference
 from daft_launcher.errors import AWSError, Interrupted, ProviderError, StateError, TerraformError
+from daft_launcher.instances import InstanceState
 from daft_launcher.lock import lock_cluster
-from daft_launcher.models import InstanceState
 from daft_launcher.render import render_cluster
 from daft_launcher.state_dir import write_rendered
 from daft_launcher.teardown import DownResult
@@ -51,7 +51,7 @@ def names(world: World) -> list[str]:
 
 def test_a_cluster_that_is_not_there(world: World) -> None:
     assert down(world) == DownResult(existed=False, gone=True)
-    assert world.calls == ["check_access", ("leftovers", "demo")]
+    assert world.calls == ["check_access"]
     assert not world.state_dir.path.exists()
 
 
@@ -74,24 +74,14 @@ def test_no_access_changes_nothing(world: World) -> None:
     assert world.calls == ["check_access"]
 
 
-def test_a_cluster_whose_root_is_elsewhere_is_named(world: World) -> None:
-    world.left = LEFT
-    with pytest.raises(StateError) as caught:
-        down(world)
-    assert (caught.value.message, caught.value.hint) == (
-        f"cluster `demo` exists, but its Terraform root {world.directory} does not:\n{NAMED}",
-        "run `daft down` where `daft up` ran, or name its state directory with `--state-dir`",
-    )
-
-
 def test_down_returns_when_every_instance_is_shutting_down(world: World) -> None:
     directory = existing(world)
     world.destroy_seconds = 1000.0
     world.clock.at.append((5.0, lambda: setattr(world, "shutting_down", True)))
     assert down(world) == DownResult(existed=True, gone=False, log=directory / "logs" / "destroy.jsonl")
-    assert names(world)[:4] == ["check_access", "open_terraform", "init", "start_destroy"]
-    assert set(names(world)[4:]) == {"all_shutting_down"}
-    assert len(names(world)[4:]) == 4  # at 0, 2, 4 and 6 seconds: an API is not asked ten times a second
+    assert names(world)[:5] == ["check_access", "open_terraform", "init", "tagged", "start_destroy"]
+    assert set(names(world)[5:]) == {"all_shutting_down"}
+    assert len(names(world)[5:]) == 4  # at 0, 2, 4 and 6 seconds: an API is not asked ten times a second
     assert 5.0 <= world.clock.now() <= 6.5
 
 
@@ -110,7 +100,7 @@ def test_with_wait_down_stays_until_nothing_is_left(world: World) -> None:
     world.clock.at.append((20.0, lambda: setattr(world, "left", [])))
     assert down(world, wait=True) == DownResult(existed=True, gone=True)
     assert names(world) == [
-        *["check_access", "open_terraform", "init", "start_destroy", "wait"],
+        *["check_access", "open_terraform", "init", "tagged", "start_destroy", "wait"],
         *["leftovers"] * 10,
     ]
     assert 20.0 <= world.clock.now() <= 22.0
@@ -218,7 +208,8 @@ def test_a_second_down_finishes_what_the_first_one_left(world: World) -> None:
     other.__enter__()
     world.clock.at.append((5.0, lambda: other.__exit__(None, None, None)))
     assert down(world, wait=True) == DownResult(existed=True, gone=True)
-    assert names(world) == ["check_access", "open_terraform", "init", "start_destroy", "wait", "leftovers"]
+    asked = ["check_access", "open_terraform", "init", "tagged", "start_destroy", "wait", "leftovers"]
+    assert names(world) == asked
 
 
 def test_what_the_first_down_has_removed_was_there_for_the_second(world: World) -> None:
@@ -281,6 +272,16 @@ def test_down_waits_for_another_machine_that_has_locked_the_state(world: World) 
     assert [call for call in world.calls if call[0] == "note"] == [
         ("note", "waiting for ann@laptop (apply) to unlock the state; Ctrl-C gives up")
     ]
+
+
+def test_down_breaks_a_lock_that_was_taken_here(world: World) -> None:
+    existing(world)
+    world.own_locks = {"1"}
+    lock = StateLock(lock_id="1", path="p", who="ann@laptop", operation="apply", created=None)
+    world.destroy_fails = StateLockedError(lock)
+    world.on_break = lambda: setattr(world, "destroy_fails", None)
+    assert down(world, wait=True, lock_timeout=0) == DownResult(existed=True, gone=True)
+    assert (names(world).count("start_destroy"), world.calls.count(("break_own_lock", "1"))) == (2, 1)
 
 
 def test_down_does_not_wait_for_another_machine_when_told_so(world: World) -> None:

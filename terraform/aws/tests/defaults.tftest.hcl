@@ -97,10 +97,12 @@ run "tags" {
   }
 
   assert {
-    condition = aws_instance.head.tags == tomap({
+    condition = aws_instance.head.root_block_device[0].tags == tomap({
       "Name" = "demo-head", "daft:cluster" = "demo", "daft:managed-by" = "daft-launcher", "daft:role" = "head", "team" = "data"
-    }) && aws_instance.head.root_block_device[0].tags == aws_instance.head.tags
-    error_message = "The head and its volume carry the cluster's tags and the user's."
+      }) && aws_instance.head.tags == tomap(merge(aws_instance.head.root_block_device[0].tags, {
+        "daft:generation" = substr(local.head_generation, 0, 16)
+    }))
+    error_message = "The head and its volume carry the cluster's tags and the user's, and the head what it was set up for."
   }
   assert {
     condition = { for tag in aws_autoscaling_group.workers.tag : tag.key => tag.value if tag.propagate_at_launch } == {

@@ -74,7 +74,7 @@ run "roles" {
           Resource = "arn:aws:ec2:us-west-2:123456789012:instance/*"
           Condition = {
             StringLike                  = { "aws:userid" = "*:$${ec2:InstanceID}" }
-            "ForAllValues:StringEquals" = { "aws:TagKeys" = ["daft:status", "daft:detail", "daft:ssh-host-key"] }
+            "ForAllValues:StringEquals" = { "aws:TagKeys" = ["daft:status", "daft:detail", "daft:ends", "daft:ssh-host-key"] }
             Null                        = { "aws:TagKeys" = "false" }
           }
         },
@@ -86,7 +86,7 @@ run "roles" {
         },
       ]
     }
-    error_message = "A worker may tag itself, with three keys, and read the one secret."
+    error_message = "A worker may tag itself, with four keys, and read the one secret."
   }
   assert {
     condition = [
@@ -96,8 +96,21 @@ run "roles" {
       ["ReportStatus", "ec2:CreateTags", true],
       ["ReadSecret", "ssm:GetParameter", false],
       ["WriteSecret", "ssm:PutParameter", false],
+      ["ReadLimits", "ssm:GetParameter", false],
+      ["EndWorkers", "autoscaling:UpdateAutoScalingGroup", true],
+      ["EndItself", "ec2:TerminateInstances", true],
     ]
-    error_message = "The head may also write the secret."
+    error_message = "The head may also write the secret, read its limits, and end its workers and itself."
+  }
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.node["head"].policy).Statement :
+      [statement.Resource, jsonencode(statement.Condition)] if contains(["EndWorkers", "EndItself"], statement.Sid)
+      ] == [
+      ["arn:aws:autoscaling:us-west-2:123456789012:autoScalingGroup:*:autoScalingGroupName/daft-demo-workers", jsonencode({ NumericEquals = { "autoscaling:MaxSize" = "0" } })],
+      ["arn:aws:ec2:us-west-2:123456789012:instance/*", jsonencode({ StringLike = { "aws:userid" = "*:$${ec2:InstanceID}" } })],
+    ]
+    error_message = "Its own group alone, to no worker alone; itself alone."
   }
   assert {
     condition     = sort(values(aws_iam_role_policy_attachment.node)[*].role) == tolist(["demo-us-west-2-head", "demo-us-west-2-worker"])
@@ -239,5 +252,60 @@ run "generation_of_the_head" {
       null,
     ]))
     error_message = "Neither the script nor a setting that is not used may make another head: an upgrade would end its jobs."
+  }
+}
+
+run "no_limits" {
+  command = plan
+
+  assert {
+    condition     = length(aws_ssm_parameter.limits) == 0
+    error_message = "Nothing ends a cluster that nobody has limited."
+  }
+}
+
+run "limits" {
+  command = plan
+
+  variables {
+    max_lifetime = "1d2h3m"
+    idle_timeout = "90m"
+    tags         = { team = "data" }
+  }
+
+  assert {
+    condition = jsonencode([for limits in aws_ssm_parameter.limits : [limits.name, limits.type, limits.insecure_value, limits.tags]]) == jsonencode([[
+      "/daft/demo/limits",
+      "String",
+      jsonencode({ idle_timeout = 5400, max_lifetime = 93780 }),
+      { "Name" = "demo", "daft:cluster" = "demo", "daft:managed-by" = "daft-launcher", "team" = "data" },
+    ]])
+    error_message = "In seconds, in a place of their own, with the cluster's tags."
+  }
+  assert {
+    condition     = !strcontains(jsonencode(local.settings_of), "lifetime") && !strcontains(jsonencode(local.settings_of), "idle")
+    error_message = "In the head's settings they would be another head."
+  }
+}
+
+run "one_limit" {
+  command = plan
+
+  variables {
+    idle_timeout = "2d"
+  }
+
+  assert {
+    condition     = aws_ssm_parameter.limits[0].insecure_value == jsonencode({ idle_timeout = 172800 })
+    error_message = "Only what is limited."
+  }
+}
+
+run "script_without_its_comments" {
+  command = plan
+
+  assert {
+    condition     = startswith(local.script, "#!/bin/bash\n") && length(regexall("(?m)^ *# ", local.script)) == 0 && length(split("\n", local.script)) > 500
+    error_message = "What the nodes run is the script, and only its comments are missing."
   }
 }

@@ -464,3 +464,63 @@ run "proxy_with_a_password" {
 
   expect_failures = [var.proxy]
 }
+
+run "lifetime_in_seconds" {
+  command = plan
+
+  variables {
+    max_lifetime = "90s"
+  }
+
+  expect_failures = [var.max_lifetime]
+}
+
+run "lifetime_without_a_unit" {
+  command = plan
+
+  variables {
+    max_lifetime = "8"
+  }
+
+  expect_failures = [var.max_lifetime]
+}
+
+run "lifetime_of_nothing" {
+  command = plan
+
+  variables {
+    max_lifetime = "0h"
+  }
+
+  expect_failures = [var.max_lifetime]
+}
+
+run "idle_for_an_empty_time" {
+  command = plan
+
+  variables {
+    idle_timeout = ""
+  }
+
+  expect_failures = [var.idle_timeout]
+}
+
+run "idle_in_another_order" {
+  command = plan
+
+  variables {
+    idle_timeout = "30m1h"
+  }
+
+  expect_failures = [var.idle_timeout]
+}
+
+run "idle_for_nothing" {
+  command = plan
+
+  variables {
+    idle_timeout = "0d0m"
+  }
+
+  expect_failures = [var.idle_timeout]
+}

@@ -25,7 +25,7 @@ provider "aws" {
 
   # Nodes set these on themselves to say how far they are; they are not drift.
   ignore_tags {
-    keys = ["daft:detail", "daft:ssh-host-key", "daft:status"]
+    keys = ["daft:detail", "daft:ends", "daft:ssh-host-key", "daft:status"]
   }
 }
 
@@ -52,8 +52,10 @@ module "cluster" {
   daft_version      = "0.7.26"
   disk_size_gb      = 200
   find_links        = "https://wheels.example.com/ray/"
+  idle_timeout      = "90m"
   image_id          = "ami-01c3c55948a949a52"
   instance_type     = "r7g.2xlarge"
+  max_lifetime      = "1d12h"
   name              = "full_house-2"
   number_of_workers = 12
   package_index     = "https://pypi.example.com/simple"

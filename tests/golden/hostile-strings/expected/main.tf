@@ -25,7 +25,7 @@ provider "aws" {
 
   # Nodes set these on themselves to say how far they are; they are not drift.
   ignore_tags {
-    keys = ["daft:detail", "daft:ssh-host-key", "daft:status"]
+    keys = ["daft:detail", "daft:ends", "daft:ssh-host-key", "daft:status"]
   }
 }
 
@@ -74,7 +74,7 @@ module "cluster" {
     "'; touch /tmp/x; #`id` $(id) && || > <",
     "{{ 7 * 7 }} {% raw %} {# #}",
     "<<EOT // /* */ # $ % { } ~}",
-    "é 🎉 ﷺ   ﻿ ‍",
+    "é 🎉 ﷺ \u2028 \ufeff ‍",
     "[bold]x[/bold]",
   ]
 

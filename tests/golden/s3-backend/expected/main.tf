@@ -23,7 +23,7 @@ provider "aws" {
 
   # Nodes set these on themselves to say how far they are; they are not drift.
   ignore_tags {
-    keys = ["daft:detail", "daft:ssh-host-key", "daft:status"]
+    keys = ["daft:detail", "daft:ends", "daft:ssh-host-key", "daft:status"]
   }
 }
 
