@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 WITH_VENV := PATH="$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lab lab-shell lint format golden upgrade-fixture bench bench-up clean system-packages lab-packages
+.PHONY: help demo test unit lab lab-shell lint scan audit format golden upgrade-fixture torture bench bench-up clean system-packages lab-packages
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ demo: $(VENV)/.demo ## Make a Ray cluster on this machine, run a Daft query on i
 	@$(WITH_VENV) examples/demo/run
 
 test: $(VENV)/.dev system-packages ## Run all tests but the lab's.
-	$(WITH_VENV) pytest -n 2 --dist loadfile --ignore tests/lab --ignore tests/local
+	$(WITH_VENV) pytest -n 3 --dist loadfile --ignore tests/lab --ignore tests/local
 	$(WITH_VENV) pytest tests/local
 
 unit: $(VENV)/.dev ## Run the tests that touch nothing.
@@ -28,8 +28,30 @@ lab: $(VENV)/.dev lab-packages ## Run the lab's tests: AWS and its machines in n
 lab-shell: $(VENV)/.dev lab-packages ## Open a shell in the lab, to type `daft up` in.
 	$(WITH_VENV) python -m tests.lab.enter python -m tests.lab.shell
 
+torture: $(VENV)/.dev ## Fail each call to AWS, kill each process and fill the disk, and see that nothing is lost; TORTURE=--help for parts.
+	$(WITH_VENV) python -m tests.torture $(TORTURE)
+
 lint: $(VENV)/.dev ## Run the linters and the type checker.
 	$(WITH_VENV) pre-commit run --all-files
+
+# Each in an environment of its own, with its version in the name: they are at odds with ours over what they need.
+CHECKOV := 3.3.30
+PIP_AUDIT := 2.10.1
+
+$(VENV)/checkov-$(CHECKOV)/bin/checkov: $(VENV)/bin/uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/checkov-$(CHECKOV)
+	@$(BIN)/uv pip install --quiet --python $(VENV)/checkov-$(CHECKOV)/bin/python checkov==$(CHECKOV)
+
+$(VENV)/pip-audit-$(PIP_AUDIT)/bin/pip-audit: $(VENV)/bin/uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/pip-audit-$(PIP_AUDIT)
+	@$(BIN)/uv pip install --quiet --python $(VENV)/pip-audit-$(PIP_AUDIT)/bin/python pip-audit==$(PIP_AUDIT)
+
+scan: $(VENV)/.dev $(VENV)/checkov-$(CHECKOV)/bin/checkov ## Scan the Terraform roots that are rendered, offline.
+	$(WITH_VENV) python -m tests.terraform.policy_scan $(VENV)/checkov-$(CHECKOV)/bin/python
+
+audit: $(VENV)/.dev $(VENV)/pip-audit-$(PIP_AUDIT)/bin/pip-audit ## Ask pypi.org for known vulnerabilities of what users install.
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python pyproject.toml --output-file $(VENV)/audited.txt
+	$(VENV)/pip-audit-$(PIP_AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $(VENV)/audited.txt
 
 format: $(VENV)/.dev ## Put the sources in their one form.
 	$(WITH_VENV) ruff check --fix
