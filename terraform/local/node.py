@@ -149,8 +149,9 @@ def ready(node: Json, head: Json, token: str) -> bool:
         return False
     answer = ask(head, "/nodes?view=summary", token) or {"data": {"summary": []}}
     raylets = [entry.get("raylet", {}) for entry in answer["data"]["summary"]]
-    ours = node["ports"]["node_manager"]
-    return any(raylet.get("nodeManagerPort") == ours and raylet.get("state") == "ALIVE" for raylet in raylets)
+    return any(
+        raylet.get("instanceId") == node["start_id"] and raylet.get("state") == "ALIVE" for raylet in raylets
+    )
 
 
 def new_node(spec: Json) -> Json:
@@ -165,6 +166,8 @@ def new_node(spec: Json) -> Json:
         "ports": {name: port for name, port in ports.items() if role == "head" or name not in HEAD_ONLY},
         "process_start": None,
         "role": role,
+        # The dashboard goes on listing a node that has just ended, whose name and ports this one may have.
+        "start_id": secrets.token_hex(8),
         "started_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "state": "starting",
         "temp_dir": temp_dir,
@@ -185,6 +188,7 @@ def node_environment(run: Path, node: Json) -> dict[str, str]:
         DAFT_LOCAL_NODE=node["temp_dir"],
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(run / "token"),
+        RAY_CLOUD_INSTANCE_ID=node["start_id"],
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1",
         RAY_USAGE_STATS_ENABLED="0",
         # Ray 2.59 still tells usage-stats.ray.io that it tells nothing. Nobody listens on discard.
@@ -214,8 +218,8 @@ def launch(run: Path, folder: Path, node: Json, number_of_nodes: int) -> None:
         )
     node.update(pid=process.pid, process_start=process_start(process.pid))
     write_node(folder, node)
-    wait_until(lambda: process.poll() is not None or ready(node, head, token), START_SECONDS)
-    if process.poll() is None and ready(node, head, token):
+    ended_or_ready = wait_until(lambda: process.poll() is not None or ready(node, head, token), START_SECONDS)
+    if ended_or_ready and process.poll() is None:
         write_node(folder, {**node, "state": "ready"})
         return
     ending = f"The end of its log, {log}:\n{last_lines(log)}"

@@ -43,7 +43,8 @@ def demo(first_up: tuple[Project, Seen]) -> Project:
     project, _ = first_up
     project.write(number_of_workers=2, dependencies=None)
     if not project.is_up():
-        assert project.daft("up", "--yes").status == 0
+        seen = project.daft("up", "--yes")
+        assert seen.status == 0, seen.err
     return project
 
 
