@@ -155,6 +155,7 @@ def up(
     tools = workshop.tools_for(loaded, identity_file=identity_file)
     from daft_launcher import launcher, review
     from daft_launcher.git_tree import is_exposed
+    from daft_launcher.interrupts import ignore_interrupts
     from daft_launcher.saved_plan import read_saved_plan
 
     if plan:
@@ -170,6 +171,7 @@ def up(
         step_timeout=step_timeout,
         lock_timeout=0 if no_wait_lock else lock_timeout,
         saved=read_saved_plan(from_plan) if from_plan else None,
+        settled=ignore_interrupts,
     )
     console_of(ctx).up(result)
 

@@ -40,3 +40,8 @@ def count_interrupts() -> Iterator[Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def ignore_interrupts() -> None:
+    """Let Ctrl-C do nothing from now on: all is done, and the program says so and ends within the moment."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -61,13 +61,15 @@ def up(
     step_timeout: float,
     lock_timeout: float = LOCK_TIMEOUT,
     saved: SavedPlan | None = None,
+    settled: Callable[[], None] = lambda: None,
 ) -> UpResult:
     """Create or converge a cluster and return when its head takes jobs; does not wait for workers.
 
     `yes` agrees beforehand to replacing the head and to moving the state. `step_timeout` is how many seconds the
     head may stay in one step of its bootstrap, `lock_timeout` how many others who work on the cluster are waited for.
-    `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be. Raises
-    DaftLauncherError; until the plan is agreed to, nothing has been changed but where the state lies.
+    `saved` is applied as it is, in place of a new plan; raises SavedPlanError when it cannot be. `settled` is called
+    when all that is left is to put files away. Raises DaftLauncherError; until the plan is agreed to, nothing has been
+    changed but where the state lies.
     """
     rendered = render_cluster(config)
     directory = find_root(config, tools)
@@ -98,6 +100,7 @@ def up(
                 cluster = to_cluster(terraform.output().get("cluster"), directory)
                 _wait_for_head(cluster, tools, step_timeout)
                 tell_limits(config, tools)
+                settled()
     return UpResult(cluster=cluster, changed=not agreed.plan.empty)
 
 

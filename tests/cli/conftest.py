@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from daft_launcher.terraform_binary import TerraformBinary
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    return Desk(tmp_path, monkeypatch)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    # What runs in this process may turn Ctrl-C off for its rest.
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    yield Desk(tmp_path, monkeypatch)
+    signal.signal(signal.SIGINT, on_interrupt)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from daft_launcher.interrupts import count_interrupts
+from daft_launcher.interrupts import count_interrupts, ignore_interrupts
 
 
 def ctrl_c() -> None:
@@ -53,3 +53,9 @@ def test_another_thread_is_not_interrupted(handle: Callable[..., object]) -> Non
     with count_interrupts() as counted, ThreadPoolExecutor(1) as pool:
         ctrl_c()
         assert (counted.count, pool.submit(work).result()) == (1, 0)
+
+
+def test_none_is_raised_once_all_is_done(handle: Callable[..., object]) -> None:
+    handle(signal.default_int_handler)
+    ignore_interrupts()
+    ctrl_c()

@@ -110,7 +110,8 @@ def names(world: World) -> list[str]:
 def test_up_asks_in_order_and_writes_the_root(world: World) -> None:
     world.plan = Plan(changes=(HEAD_CREATED, WORKERS_UPDATED))
     world.statuses = READY
-    assert up(world) == UpResult(cluster=cluster(world), changed=True)
+    seen = up(world, settled=lambda: world.calls.append("settled"))
+    assert seen == UpResult(cluster=cluster(world), changed=True)
     assert world.calls == [
         "check_access",
         ("open_terraform", world.directory),
@@ -125,6 +126,7 @@ def test_up_asks_in_order_and_writes_the_root(world: World) -> None:
         ("watch_head", cluster(world), 99.0),
         ("head_status", "booting", 30.0),
         ("head_status", "ready", 60.5),
+        "settled",
     ]
     rendered = {f".daft/demo/{name}": text for name, text in render_cluster(config()).files.items()}
     operator = json.dumps(world.operator, indent=2) + "\n"
