@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.moto.server import MotoServer
-from tests.provider_mirror import find_mirror
+from tests.provider_mirror import find_mirror, link_mirror
 from tests.torture import report
 from tests.torture.cases import Trial, enumerate_cases, sample
 from tests.torture.disk import enumerate_full
@@ -34,10 +34,12 @@ def main() -> None:
     # Started in a script's background, all that it starts would ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = time.monotonic()
+    mirror = find_mirror(os.environ)
     with (
         tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory() as scripts,
         MotoServer() as aws,
-        World(aws, Path(place), plugin_dir=find_mirror(os.environ)) as world,
+        World(aws, Path(place), plugin_dir=mirror and link_mirror(mirror, Path(scripts))) as world,
     ):
         sweep = Sweep(world, jobs=options.jobs, tell=say)
         trials, run = prepare(sweep, options)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.aws.awskit import Project, tags_of
 from tests.moto.server import MotoServer
+from tests.provider_mirror import QUICK_START
 from tests.torture.proxy import FaultProxy
 
 REGION = "us-west-2"
@@ -33,6 +34,7 @@ class World:
             "HOME": str(folder),
             "XDG_CACHE_HOME": str(folder / ".cache"),
             "PATH": os.environ["PATH"],
+            **QUICK_START,
         }
         if plugin_dir:
             self._environ["DAFT_TERRAFORM_PLUGIN_DIR"] = str(plugin_dir)
