@@ -119,7 +119,10 @@ def _recording(
         SEARCH.note(f"{service} {action}", _body(response, response.querystring))
         failure = server.failure_of(action, response.region)
         if service != "ec2" or failure is None:
-            answer = call_action(response)
+            # Each request has a thread of its own, and what moto holds is made for one: a list that another call
+            # grows meanwhile ends in a 500, and what was made before it is there when the caller tries again.
+            with server.turn:
+                answer = call_action(response)
             if service == "sts":
                 SEARCH.learn_credentials(str(answer))
             return answer

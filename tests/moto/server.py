@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -57,6 +58,8 @@ class MotoServer:
         self.shutting_down = shutting_down
         #: Every call since the start or the last reset, in order.
         self.requests: list[Request] = []
+        #: Held by whoever reads or changes what moto holds, in a call.
+        self.turn = threading.RLock()
         self._failures: dict[tuple[str | None, str], Failure] = {}
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._undo = contextlib.ExitStack()
