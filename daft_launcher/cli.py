@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +29,7 @@ from daft_launcher.cli_common import (
     open_workshop,
 )
 from daft_launcher.errors import UsageError
+from daft_launcher.interrupts import ignore_interrupts
 
 app = typer.Typer(
     cls=Boundary,
@@ -155,7 +155,6 @@ def up(
     tools = workshop.tools_for(loaded, identity_file=identity_file)
     from daft_launcher import launcher, review
     from daft_launcher.git_tree import is_exposed
-    from daft_launcher.interrupts import ignore_interrupts
     from daft_launcher.saved_plan import read_saved_plan
 
     if plan:
@@ -302,4 +301,4 @@ def main() -> None:
         app(prog_name=Path(sys.argv[0]).name if sys.argv[0].endswith("daft-launcher") else "daft")
     finally:
         # The command has ended, and said how: a Ctrl-C while Python tidies up changes nothing of that.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_interrupts()
