@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,13 @@ from daft_launcher.remote_state import find_damaged
 from daft_launcher.render import render_backend
 from daft_launcher.rendered import RenderedCluster
 from daft_launcher.saved_plan import LOCK_FILE, provider_versions
-from daft_launcher.state_dir import PRIVATE_KEY, was_applied, write_operator_variables, write_rendered
+from daft_launcher.state_dir import (
+    PRIVATE_KEY,
+    was_applied,
+    write_operator_variables,
+    write_private,
+    write_rendered,
+)
 from daft_launcher.tools import Tools
 
 _PLACED = "placed.tfstate"
@@ -44,10 +49,7 @@ def copy_state(backend: Backend, directory: Path, scratch: Path) -> Path | None:
         return None
     source = backend.local_path(directory)
     if source.exists() and not find_damaged(directory):
-        content = source.read_bytes()
-        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        write_private(copy, source.read_bytes())
     return copy if placed else None
 
 
