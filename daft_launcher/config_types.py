@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from daft_launcher.models import NAME_PATTERN, PLACEHOLDER
+from daft_launcher.models import MAX_ARGUMENT_BYTES, NAME_PATTERN, PLACEHOLDER
 
 _VERSION_PATTERN = r"\d{1,6}(\.\d{1,6}){1,2}((a|b|rc|\.post|\.dev)\d{1,6})?"
 
-MAX_COMMAND_BYTES = 100_000
 _TAG_PUNCTUATION = set(" _.:/=+-@")
 
 
@@ -66,9 +65,8 @@ def _composed(value: str) -> str:
 
 
 def _command(value: str) -> str:
-    # Linux hands a program no argument of 131,072 bytes (MAX_ARG_STRLEN), and there is something before it.
-    if (size := len(value.encode())) > MAX_COMMAND_BYTES:
-        raise ValueError(f"must have at most {MAX_COMMAND_BYTES} bytes in UTF-8, not {size}")
+    if (size := len(value.encode())) > MAX_ARGUMENT_BYTES:
+        raise ValueError(f"must have at most {MAX_ARGUMENT_BYTES} bytes in UTF-8, not {size}")
     return value
 
 

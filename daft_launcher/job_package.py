@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from daft_launcher.errors import JobError, UsageError
 from daft_launcher.job_zip import Entry, Skipped, printable, unreadable, vanished, write_zip
+from daft_launcher.models import MAX_ARGUMENT_BYTES
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -21,9 +22,6 @@ __all__ = ["MAX_PACKAGE_BYTES", "JobPackage", "Skipped", "build_package", "check
 
 # Ray's dashboard refuses a request body of exactly this size and larger ones.
 MAX_PACKAGE_BYTES = 100 * 1024 * 1024
-
-# Linux hands a program no argument and no variable of 131,072 bytes, and Ray puts its own around them.
-MAX_TEXT_BYTES = 100_000
 
 _IGNORE_FILES = (".gitignore", ".rayignore")
 # fmt: off
@@ -102,9 +100,9 @@ def check_text(what: str, text: str) -> None:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise UsageError(f"{what} is not UTF-8, and Ray takes nothing else") from None
-    if size > MAX_TEXT_BYTES:
+    if size > MAX_ARGUMENT_BYTES:
         raise UsageError(
-            f"{what} has {size:,} bytes, and no node takes more than {MAX_TEXT_BYTES:,}",
+            f"{what} has {size:,} bytes, and no node takes more than {MAX_ARGUMENT_BYTES:,}",
             hint="put it into a file of the folder that is sent",
         )
 

@@ -15,7 +15,6 @@ from daft_launcher.errors import Interrupted, JobError, ProviderError, TunnelErr
 from daft_launcher.instances import Instance, InstanceState
 from daft_launcher.job import ContactLostError, ways_to
 from daft_launcher.job_package import (
-    MAX_TEXT_BYTES,
     Skipped,
     build_package,
     check_folder,
@@ -23,7 +22,7 @@ from daft_launcher.job_package import (
     choose_entrypoint,
 )
 from daft_launcher.lifetimes import warn_of_end
-from daft_launcher.models import Cluster, RayApi
+from daft_launcher.models import MAX_ARGUMENT_BYTES, Cluster, RayApi
 from daft_launcher.ray_jobs import Job, JobStatus, LogIncompleteError, RayJobs, exit_status
 from daft_launcher.tools import Tools
 
@@ -62,10 +61,10 @@ def parse_environment(words: Sequence[str]) -> dict[str, str]:
             )
         variables[name] = value
     # So it goes from process to process, as one argument; where that is too long, the job would never start.
-    if (size := len(json.dumps(variables))) > MAX_TEXT_BYTES:
+    if (size := len(json.dumps(variables))) > MAX_ARGUMENT_BYTES:
         raise UsageError(
             f"the job's environment has {size:,} bytes as Ray writes it, and no node takes more than "
-            f"{MAX_TEXT_BYTES:,}",
+            f"{MAX_ARGUMENT_BYTES:,}",
             hint="put what is long into a file of the folder that is sent",
         )
     return variables

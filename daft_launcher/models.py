@@ -24,6 +24,10 @@ PLACEHOLDER = "CHANGE-ME"
 # templates allow more. Lower case only: IAM and macOS file systems take `Demo` and `demo` for one name.
 NAME_PATTERN = r"^[a-z]([a-z0-9_-]{0,28}[a-z0-9])?$"
 
+# Linux hands a program no argument and no variable of 131,072 bytes (MAX_ARG_STRLEN), and what we give it stands
+# among other words.
+MAX_ARGUMENT_BYTES = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:

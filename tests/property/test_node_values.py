@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from daft_launcher.config_types import MAX_COMMAND_BYTES, Command, Line
+from daft_launcher.config_types import Command, Line
+from daft_launcher.models import MAX_ARGUMENT_BYTES
 from tests.adapters.bootstrap_cloud import FakeCloud
 from tests.adapters.bootstrap_node import Node
 from tests.property.examples import count, profile
@@ -65,7 +66,7 @@ def test_dependencies_and_setup_commands_arrive_one_by_one(node: Node) -> None:
 
 def test_the_longest_values_arrive_too(node: Node) -> None:
     dependencies = [f"{number:04}" + "é" * 1000 for number in range(500)]
-    command = TypeAdapter(Command).validate_python(_saying(0, "x" * (MAX_COMMAND_BYTES // 2)))
+    command = TypeAdapter(Command).validate_python(_saying(0, "x" * (MAX_ARGUMENT_BYTES // 2)))
     count()
     done = node.boot(dependencies=dependencies, setup_commands=[command])
     node.wait_ready()
